@@ -1,0 +1,1 @@
+"""Servers that others have written, started as processes of their own."""
