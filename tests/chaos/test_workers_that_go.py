@@ -1,0 +1,102 @@
+"""A thousand runs are under way as their worker is told to stop, and as it is killed: the next one
+goes on with every one of them, and asks the upstream for nothing again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from assistant_manager.models import Connection, Model, Project
+from assistant_manager.secrets import Secret
+from conversations.models import Run, RunAttempt
+from conversations.services import runs
+from conversations.services.threads import text_content
+from tests.chaos.waiting import wait_for
+from tests.factories import QUESTION, make_assistant, make_project
+from tests.fakes.upstream.running import Upstream
+from tests.invariants import broken, disagreements
+from tests.processes import start_worker
+
+RUNS = 1000
+LEASE = 3.0
+PATIENCE = 120
+"""Seconds for what takes one to ten."""
+
+
+@pytest.fixture
+def project(transactional_db: None, upstream: Upstream) -> Project:
+    row = Connection.objects.create(
+        name="Slow",
+        kind="responses",
+        base_url=f"{upstream.url}/v1",
+        key_1=Secret("sk-slow-12345678"),
+    )
+    Model.objects.create(name="slow", connection=row)
+    return make_project()
+
+
+def ask_all(project: Project) -> None:
+    assistant = make_assistant(
+        project=project, model="slow", tools=[], instructions=json.dumps({"seconds": 3600})
+    )
+    for _ in range(RUNS):
+        question = {"role": "user", "content": text_content(QUESTION)}
+        runs.request_run(
+            thread=project.threads.create(), assistant=assistant, additional_messages=[question]
+        )
+
+
+def held_by(worker: subprocess.Popen[bytes]) -> int:
+    """The runs that this worker looks after, their leases being good."""
+    now = timezone.now()
+    return Run.objects.filter(
+        leased_by__contains=f":{worker.pid}:", lease_expires_at__gt=now
+    ).count()
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_next_worker_goes_on_with_a_thousand_runs(
+    project: Project, upstream: Upstream, tmp_path: Path
+) -> None:
+    log = tmp_path / "workers.log"
+    workers = []
+
+    def start() -> subprocess.Popen[bytes]:
+        workers.append(start_worker(log, DRIVER_LEASE_SECONDS=str(LEASE)))
+        return workers[-1]
+
+    try:
+        ask_all(project)
+        first = start()
+        under_way = RunAttempt.objects.exclude(upstream_id="")
+        wait_for(lambda: under_way.count() == RUNS and held_by(first) == RUNS, PATIENCE, log)
+
+        first.send_signal(signal.SIGTERM)
+        mine = Run.objects.filter(leased_by__contains=f":{first.pid}:")
+        told = wait_for(lambda: not mine.exists() or first.poll() is not None, PATIENCE, log)
+        first.wait(timeout=PATIENCE)
+        assert not mine.exists(), "it stopped without handing its runs over"
+
+        second = start()
+        wait_for(lambda: held_by(second) == RUNS, PATIENCE, log)
+        second.kill()
+        second.wait()
+        third = start()
+        killed = wait_for(lambda: held_by(third) == RUNS, PATIENCE, log)
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
+    sys.stdout.write(f"Handed over in {told:.2f} s; taken over {killed:.2f} s after kill -9.\n")
+    assert upstream.counts()["accepted"] == RUNS
+    assert RunAttempt.objects.count() == RUNS
+    assert [*broken(Run.objects.all()), *disagreements(upstream)] == []
