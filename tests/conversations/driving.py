@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from assistant_manager.models import ReleasePolicy
-from conversations.models import Run
+from conversations.models import Run, RunAttempt
 from conversations.services import runs
 from tests.factories import make_assistant
+
+PATIENCE = 60
+"""Seconds. What is awaited here takes a fraction of one, but a busy machine may stand still for ten."""
 
 
 def ask(policy: str = ReleasePolicy.IMMEDIATELY, **script: Any) -> Run:
@@ -20,11 +23,11 @@ def ask(policy: str = ReleasePolicy.IMMEDIATELY, **script: Any) -> Run:
     return runs.ask(assistant=assistant, text="What is x?")
 
 
-def wait(run: Run, *statuses: str, seconds: float = 40) -> Run:
+def wait(run: Run, *statuses: str, seconds: float = PATIENCE) -> Run:
     return wait_until(run, lambda: run.status in statuses, seconds)
 
 
-def wait_until(run: Run, holds: Callable[[], bool], seconds: float = 40) -> Run:
+def wait_until(run: Run, holds: Callable[[], bool], seconds: float = PATIENCE) -> Run:
     """The run as it is once `holds()`: read again, since the driver may have written between the
     reading and the question."""
     deadline = time.monotonic() + seconds
@@ -37,8 +40,13 @@ def wait_until(run: Run, holds: Callable[[], bool], seconds: float = 40) -> Run:
     pytest.fail(f"{run} is {run.status} after {seconds} s: {run.last_error}")
 
 
-def wait_for(holds: Callable[[], bool], seconds: float) -> None:
+def started(run: Run) -> Run:
+    """Wait until the engine's first answer about `run` is recorded."""
+    return wait_until(run, RunAttempt.objects.filter(run=run, state__isnull=False).exists)
+
+
+def wait_for(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)

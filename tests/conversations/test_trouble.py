@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,18 +19,13 @@ from assistant_manager.models import Connection, Model
 from assistant_manager.secrets import Secret
 from conversations import ledger, recording
 from conversations.driver import Driver
-from conversations.models import Run, RunAttempt
+from conversations.models import Run
 from conversations.services import runs, threads
-from tests.conversations.driving import ask, wait, wait_for, wait_until
+from tests.conversations.driving import ask, started, wait, wait_for, wait_until
 from tests.factories import make_assistant
 from tests.fakes.engine import KIND, ScriptedEngine
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("scripted")]
-
-
-def started(run: Run) -> Run:
-    """Wait until the engine's first answer about `run` is recorded."""
-    return wait_until(run, RunAttempt.objects.filter(run=run, state__isnull=False).exists)
 
 
 def test_a_key_nobody_can_read_fails_its_own_run_and_no_other(
@@ -49,16 +46,16 @@ def test_a_driver_outlives_whatever_goes_wrong_at_the_table(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     wait(ask(), "completed")
-    look, failures = ledger.knocks, iter([trouble] * 2)
+    look, failures = ledger.knocks, [trouble] * 2
 
     def knocks(**kwargs: Any) -> list[Run]:
-        for failure in failures:
-            raise failure
+        if failures:
+            raise failures.pop()
         return look(**kwargs)
 
     monkeypatch.setattr(ledger, "knocks", knocks)
+    wait_for(lambda: not failures)
     wait(ask(), "completed")
-    assert next(failures, None) is None
 
 
 @pytest.mark.parametrize("trouble", [InterfaceError("connection already closed"), ValueError("?")])
@@ -66,19 +63,20 @@ def test_leases_are_renewed_after_whatever_went_wrong(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, trouble: Exception
 ) -> None:
     settings.DRIVER_LEASE_SECONDS = 0.3
-    renew, failures, renewed = ledger.renew, iter([trouble]), []
+    renew, failures = ledger.renew, [trouble]
+    renewed: list[set[int]] = []
 
     def renewing(**kwargs: Any) -> set[int]:
-        for failure in failures:
-            raise failure
-        renewed.append(time.monotonic())
-        return renew(**kwargs)
+        if failures:
+            raise failures.pop()
+        renewed.append(renew(**kwargs))
+        return renewed[-1]
 
     monkeypatch.setattr(ledger, "renew", renewing)
     driver = Driver()
     driver.start()
     try:
-        wait_for(lambda: len(renewed) > 1, seconds=5)
+        wait_for(lambda: len(renewed) > 1)
     finally:
         driver.stop()
 
@@ -103,7 +101,7 @@ def test_an_answer_whose_commit_failed_is_not_lost_while_the_database_is_away(
 
     monkeypatch.setattr(recording, "end", ending)
     monkeypatch.setattr(ledger, "reload", reloading)
-    run = wait(ask(), "completed", seconds=20)
+    run = wait(ask(), "completed")
     assert run.messages.filter(role="assistant").count() == 1
 
 
@@ -121,7 +119,7 @@ def test_a_late_error_of_a_driver_that_lost_the_run_fails_nothing(
     far = timezone.now() + timedelta(hours=1)
     Run.objects.filter(pk=run.pk).update(leased_by="another", lease_expires_at=far)
     driver._loop.call_soon_threadsafe(lost.set)
-    wait_for(lambda: driver.in_flight == 0, seconds=5)
+    wait_for(lambda: driver.in_flight == 0)
     run.refresh_from_db()
     assert (run.status, run.leased_by) == ("in_progress", "another")
 
@@ -133,20 +131,21 @@ def test_an_engine_that_cannot_cancel_delays_nobody(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(ScriptedEngine, "cancel", cancel)
-    run = started(ask(seconds=60, look_again=30))
+    run = started(ask(seconds=3600, look_again=3600))
     runs.cancel_run(run=run)
     wait(run, "cancelled")
 
 
 def test_an_engine_that_cannot_cancel_does_not_keep_a_run_from_expiring(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, time_is_up: Callable[[Run], None]
 ) -> None:
     async def cancel(self: ScriptedEngine, sighting: Sighting) -> None:
         raise ZeroDivisionError("a bug")
 
-    settings.RUN_LIFETIME_SECONDS = 1
     monkeypatch.setattr(ScriptedEngine, "cancel", cancel)
-    wait(ask(seconds=60, look_again=30), "expired")
+    run = started(ask(seconds=3600, look_again=3600))
+    time_is_up(run)
+    wait(run, "expired")
 
 
 def test_an_engine_that_will_not_let_go_cannot_hold_up_a_cancel(
@@ -201,10 +200,9 @@ def test_looking_again_at_once_and_for_ever_leaves_the_processor_to_others(
 
     monkeypatch.setattr(ScriptedEngine, "look", look)
     started(ask())
-    before, began = looks, time.monotonic()
-    wait_for(lambda: looks > before + 10, seconds=40)
-    time.sleep(1)
-    assert looks - before < 200 * (time.monotonic() - began)
+    began, before = time.monotonic(), looks
+    wait_for(lambda: looks > before + 200)
+    assert time.monotonic() - began > 1
 
 
 def test_the_engine_is_left_in_peace_about_a_run_that_was_deleted(
@@ -213,11 +211,11 @@ def test_the_engine_is_left_in_peace_about_a_run_that_was_deleted(
     settings.DRIVER_LEASE_SECONDS = 0.3
     run = wait(ask(hang=True), "in_progress")
     threads.delete_thread(thread=run.thread)
-    wait_for(lambda: driver.in_flight == 0, seconds=8)
+    wait_for(lambda: driver.in_flight == 0)
 
 
 def test_why_a_run_waited_is_forgotten_once_it_moves(driver: Driver) -> None:
-    run = started(ask(unavailable=1, seconds=60, look_again=30))
+    run = started(ask(unavailable=1, seconds=3600, look_again=3600))
     assert run.waiting_for == ""
 
 
@@ -237,7 +235,7 @@ def test_a_driver_recovers_by_itself_when_the_server_ends_its_connections(driver
         end_connections()
         time.sleep(0.15)
     for run in asked:
-        wait(run, "completed", seconds=20)
+        wait(run, "completed")
         assert run.messages.filter(role="assistant").count() == 1
 
 
@@ -245,13 +243,14 @@ def test_leases_are_renewed_however_much_waits_to_be_recorded(settings: Settings
     settings.DRIVER_LEASE_SECONDS = 1.5
     driver = Driver()
     driver.start()
+    recorded = threading.Event()
     try:
-        run = started(ask(seconds=60, look_again=0.05))
-        busy = driver._desk._database.submit(time.sleep, 4)
-        while not busy.done():
-            run.refresh_from_db()
-            assert run.lease_expires_at is not None
-            assert run.lease_expires_at > timezone.now()
-            time.sleep(0.05)
+        run = started(ask(seconds=3600, look_again=3600))
+        driver._desk._database.submit(recorded.wait, 100)
+        for _ in range(3):
+            before = run.lease_expires_at
+            assert before is not None
+            wait_until(run, lambda before=before: run.lease_expires_at > before)  # type: ignore[misc]
     finally:
+        recorded.set()
         driver.stop()
