@@ -22,7 +22,7 @@ from conversations import ledger, recording
 from conversations.driver import Driver
 from conversations.models import Run, RunAttempt
 from conversations.services import runs
-from tests.conversations.driving import ask, wait, wait_for, wait_until
+from tests.conversations.driving import PATIENCE, ask, wait, wait_for, wait_until
 from tests.conversations.test_starts import ANSWER, LOST, once, starting
 from tests.fakes.engine import KIND, ScriptedEngine
 
@@ -49,7 +49,7 @@ def left_by_a_dead_worker(*, refused: bool) -> Run:
 def test_a_start_that_a_dead_worker_left_to_be_made_waits_at_the_gate(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    settings.DRIVER_LEASE_SECONDS = 0.6
+    settings.DRIVER_LEASE_SECONDS = 3
     starts = starting(monkeypatch, ANSWER)
     run = left_by_a_dead_worker(refused=True)
     hour = timezone.now() + timedelta(hours=1)
@@ -69,11 +69,19 @@ def test_a_start_that_a_dead_worker_left_to_be_made_waits_at_the_gate(
 def test_a_worker_that_lost_the_run_while_it_waited_starts_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts = starting(monkeypatch, Unavailable("Busy.", retry_after=1), ANSWER)
+    send, lost = ledger.send, threading.Event()
+
+    def late(attempt: RunAttempt, *, driver: str) -> bool:
+        lost.wait(100)
+        return send(attempt, driver=driver)
+
+    monkeypatch.setattr(ledger, "send", late)
+    starts = starting(monkeypatch, Unavailable("Busy.", retry_after=0.1), ANSWER)
     run = wait_until(run := ask(), lambda: run.waiting_for == "Busy.")
     far = timezone.now() + timedelta(hours=1)
     Run.objects.update(leased_by="another", lease_expires_at=far)
-    wait_for(lambda: driver.in_flight == 0, seconds=40)
+    lost.set()
+    wait_for(lambda: driver.in_flight == 0)
     assert len(starts.turns) == 1
     assert RunAttempt.objects.get(run=run).sent_at is None
 
@@ -115,12 +123,12 @@ def test_whoever_knocks_twice_waits_for_the_start_as_well(
     starts = starting(monkeypatch, slowly)
     monkeypatch.setattr(ScriptedEngine, "cancel", cancel)
     run = ask()
-    wait_for(sent.is_set, seconds=40)
+    wait_for(sent.is_set)
     runs.cancel_run(run=run)
     knocked = Run.objects.filter(pk=run.pk, due_at=None)
-    wait_for(knocked.exists, seconds=40)
+    wait_for(knocked.exists)
     Run.objects.filter(pk=run.pk).update(due_at=timezone.now())
-    wait_for(knocked.exists, seconds=40)
+    wait_for(knocked.exists)
     driver._loop.call_soon_threadsafe(answered.set)
     wait(run, "cancelled")
     assert [sighting.state for sighting in told] == [{"id": "resp_1"}]
@@ -198,7 +206,7 @@ def test_an_answer_that_waits_for_the_database_is_handed_over_with_the_run(
     replied, busy = threading.Event(), threading.Event()
 
     async def reply(turn: Turn) -> Progress:
-        first._desk._database.submit(busy.wait, 20)
+        first._desk._database.submit(busy.wait, 100)
         replied.set()
         return Progress("working", state={"id": "resp_1"}, upstream_id="resp_1")
 
@@ -210,7 +218,7 @@ def test_an_answer_that_waits_for_the_database_is_handed_over_with_the_run(
     run = ask()
     first, second = Driver(), Driver()
     first.start()
-    assert replied.wait(40)
+    assert replied.wait(PATIENCE)
     stop_while(first, busy)
     second.start()
     try:
@@ -228,7 +236,7 @@ def test_a_run_handed_over_before_its_start_does_not_count_as_lost(
     def slowly(runs: Sequence[Run], *, driver: str) -> Any:
         done = begin(runs, driver=driver)
         begun.set()
-        busy.wait(20)
+        busy.wait(100)
         return done
 
     starts = starting(monkeypatch, ANSWER)
@@ -236,7 +244,7 @@ def test_a_run_handed_over_before_its_start_does_not_count_as_lost(
     run = ask()
     first, second = Driver(), Driver()
     first.start()
-    assert begun.wait(40)
+    assert begun.wait(PATIENCE)
     stop_while(first, busy)
     second.start()
     try:
@@ -252,6 +260,6 @@ def stop_while(driver: Driver, busy: threading.Event) -> None:
     [task] = driver._tasks.values()
     driver.begin_to_stop()
     driver._loop.call_soon_threadsafe(task.cancel)
-    wait_for(lambda: task.cancelling() > 0, seconds=40)
+    wait_for(lambda: task.cancelling() > 0)
     busy.set()
     driver.stop()
