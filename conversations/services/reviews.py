@@ -28,12 +28,18 @@ from conversations.models.threads import Role
 from conversations.nudges import nudge
 
 
+@transaction.atomic
 def open_review(*, run: Run) -> Review:
     """The review of an answered run, made if it was never queued. Raises AlreadyDecided for a run
     that has no answer to judge."""
+    run = Run.objects.select_for_update(no_key=True).get(pk=run.pk)
     if run.state not in (RunStatus.HELD, RunStatus.COMPLETED, RunStatus.INCOMPLETE):
         raise AlreadyDecided
     review, _ = Review.objects.get_or_create(run=run)
+    again = Review.objects.filter(pk=review.pk, status=ReviewStatus.ASKED_AGAIN)
+    if run.state is RunStatus.HELD and again.move(ReviewStatus.WAITING):
+        # The new answer is there; the driver, who queues it, is just not as fast as this person.
+        review.refresh_from_db()
     return review
 
 

@@ -123,6 +123,19 @@ def test_asking_again_sends_the_note_to_the_engine(as_staff: Client, project: Pr
     assert "Its new answer will wait here." in html
 
 
+def test_a_new_answer_can_be_judged_as_soon_as_its_run_shows_it(
+    as_staff: Client, project: Project
+) -> None:
+    review = held(project)
+    decide(as_staff, review, "ask_again", note="Be brief.")
+    assert review.run.move(RunStatus.HELD, outcome="completed")
+    response = as_staff.post(f"/admin/conversations/run/{review.run_id}/review/")
+    assert response["Location"] == page(review)
+    decide(as_staff, review, "approve")
+    assert review.status == ReviewStatus.APPROVED
+    assert review.run.status == RunStatus.COMPLETED
+
+
 def test_a_released_answer_cannot_be_asked_again(as_staff: Client, project: Project) -> None:
     review = sampled(project)
     assert "Ask again" not in as_staff.get(page(review)).content.decode()
