@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from assistant_manager.models import Project
 from tests.factories import make_staff
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 WIDE, PHONE = 1360, 390
+PATIENCE = 60_000
+"""Milliseconds for whatever is awaited in a browser; a busy machine stands still for seconds."""
+expect.set_options(timeout=PATIENCE)
 CUT_OFF = """() => [...document.querySelectorAll("main :is(input, select, textarea, button, h1, h2)")]
     .filter(part => part.checkVisibility() && !part.closest(".results, .visually-hidden"))
     .filter(part => part.getBoundingClientRect().right > innerWidth - 4)
@@ -66,7 +69,7 @@ def chromium() -> Iterator[Browser]:
     args = ["--no-sandbox"] if os.geteuid() == 0 else []
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        browser = playwright.chromium.launch(executable_path=path, args=args)
+        browser = playwright.chromium.launch(executable_path=path, args=args, timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -88,7 +91,7 @@ def tab(chromium: Browser) -> Iterator[Page]:
 
     context = chromium.new_context()
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE)
     page.set_viewport_size({"width": WIDE, "height": 900})
     page.on("console", listen)
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
@@ -103,6 +106,7 @@ def look(page: Page, name: str, *, all_four: bool = True) -> None:
     `all_four` only wide and light, narrow and dark. On no width may it scroll sideways.
     """
     SCREENSHOTS.mkdir(exist_ok=True)
+    page.wait_for_load_state()  # without its styles a page has no width of its own
     for width in (WIDE, PHONE):
         page.set_viewport_size({"width": width, "height": 900})
         sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")

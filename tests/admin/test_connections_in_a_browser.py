@@ -20,7 +20,11 @@ from tests.admin.test_in_a_browser import sign_in
 from tests.factories import make_assistant, make_project, make_run, make_staff
 from tests.fakes.upstream.running import Upstream
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.django_db(transaction=True),
+]
 
 KEY = "sk-typed-in-a-browser"
 LIST = "/admin/assistant_manager/connection/"

@@ -15,11 +15,13 @@ from assistant_manager.models import Project, ReleasePolicy, SignInLink
 from conversations.driver import Driver
 from conversations.models import Review, ReviewStatus, Run, RunStatus
 from tests.admin.conftest import look
+from tests.conversations.driving import wait_for
 from tests.factories import make_assistant, make_project, make_run, make_staff
 from tests.fakes.engine import ScriptedEngine
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.timeout(300),
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("scripted"),
 ]
@@ -96,12 +98,15 @@ def test_a_follow_up_question_stays_in_the_thread(
 ) -> None:
     run = make_run(assistant=assistant_that(project), status=RunStatus.COMPLETED)
     sign_in(tab, live_server, staff)
-    tab.goto(f"{live_server.url}/admin/conversations/run/{run.pk}/change/")
+    first = f"{live_server.url}/admin/conversations/run/{run.pk}/change/"
+    tab.goto(first)
     tab.get_by_label("Follow-up question").fill("And what is 2x?")
     tab.get_by_role("button", name="Ask").click()
+    expect(tab).not_to_have_url(first)
     expect(tab.get_by_role("status")).to_have_text("Completed")
     assert [run.thread_id, run.thread_id] == list(Run.objects.values_list("thread", flat=True))
     tab.get_by_role("link", name="Whole thread").click()
+    tab.wait_for_url("**/conversations/thread/**")
     expect(tab.get_by_text("And what is 2x?")).to_be_visible()
     look(tab, "thread")
 
@@ -112,25 +117,27 @@ def test_a_run_is_stopped_from_its_page(
     assistant_that(project, gate=True)
     sign_in(tab, live_server, staff)
     tab.get_by_role("button", name="Ask").click()
+    # From here on nothing takes the button from under the pointer.
+    expect(tab.get_by_role("status")).to_have_text("In progress")
     tab.get_by_role("button", name="Stop").click()
     expect(tab.get_by_text("This run was stopped.")).to_be_visible()
 
 
 def test_without_a_worker_the_page_says_so_until_one_starts(
-    tab: Page, live_server: LiveServer, project: Project, staff: User
+    tab: Page,
+    live_server: LiveServer,
+    project: Project,
+    staff: User,
+    request: pytest.FixtureRequest,
 ) -> None:
     assistant_that(project)
     sign_in(tab, live_server, staff)
     tab.get_by_role("button", name="Ask").click()
     expect(tab.get_by_text("No worker is running")).to_be_visible()
     look(tab, "run-no-worker")
-    driver = Driver()
-    driver.start()
-    try:
-        expect(tab.get_by_role("status")).to_have_text("Completed")
-        expect(tab.get_by_text("No worker is running")).to_be_hidden()
-    finally:
-        driver.stop()
+    request.getfixturevalue("driver")
+    expect(tab.get_by_role("status")).to_have_text("Completed")
+    expect(tab.get_by_text("No worker is running")).to_be_hidden()
 
 
 def test_the_outputs_of_a_function_are_typed_in_and_the_run_goes_on(
@@ -159,10 +166,13 @@ def test_held_answers_are_approved_edited_rejected_and_asked_again(
     first, second, third, fourth = Run.objects.filter(assistant=careful).order_by("pk")
     look(tab, "run-held")
 
+    # The driver queues reviews after the answers, and this page does not go on asking.
+    wait_for(lambda: Review.objects.count() == 4, seconds=60)
     tab.get_by_role("link", name="Waiting for review").click()
     expect(tab.locator(".queue li")).to_have_count(4)
     look(tab, "waiting")
     tab.locator(".queue a").first.click()
+    tab.wait_for_url("**/conversations/review/*/change/")
     look(tab, "review")
     tab.get_by_role("button", name="Approve").click()
     expect(tab.get_by_text("Approved. This one is next.")).to_be_visible()
@@ -226,6 +236,7 @@ def test_every_page_of_the_menu_keeps_the_policy_and_fits_a_phone(
     tab.goto(f"{live_server.url}/admin/assistant_manager/assistant/{assistant.pk}/change/")
     look(tab, "page-assistant-change", all_four=False)
     tab.get_by_role("link", name="History").click()
+    tab.wait_for_url("**/history/")
     look(tab, "page-assistant-history", all_four=False)
     tab.goto(f"{live_server.url}/admin/")
     look(tab, "page-index", all_four=False)
