@@ -30,8 +30,10 @@ PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 @pytest.fixture
 def worker(db: None) -> DriverHeartbeat:
+    """One whose heartbeat lasts for the whole test, however long that takes."""
     now = timezone.now()
-    return DriverHeartbeat.objects.create(name="w", started_at=now, seen_at=now)
+    seen_at = now + timedelta(hours=1)
+    return DriverHeartbeat.objects.create(name="w", started_at=now, seen_at=seen_at)
 
 
 def page(run: Run, part: str = "change") -> str:
@@ -114,8 +116,13 @@ def test_an_unfinished_run_keeps_asking_and_an_ended_one_stops(
 
 
 def test_nothing_is_sent_while_nothing_has_changed(
-    as_staff: Client, assistant: Assistant, worker: DriverHeartbeat
+    as_staff: Client,
+    assistant: Assistant,
+    worker: DriverHeartbeat,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # How long a question has waited changes too, but not while this test goes on.
+    monkeypatch.setattr("conversations.admin.runs.OUTLOOK_EVERY", timedelta(hours=1))
     run = make_run(assistant=assistant)
     seen = as_staff.get(page(run)).context["seen"]
     live = page(run, "live") + f"?seen={seen}"
@@ -306,11 +313,11 @@ def test_the_list_says_what_waits_in_ones_own_projects(
     def shown() -> str:
         return as_staff.get("/admin/conversations/run/").content.decode()
 
-    asked = timezone.now() - timedelta(minutes=5)
+    asked = timezone.now() - timedelta(hours=5)
     make_run(due_at=asked)
     assert "waits for" not in shown()
     make_run(assistant=assistant, due_at=asked)
-    assert "1 question waits for “Embedded”, for 5 minutes." in shown()
+    assert "1 question waits for “Embedded”, for 5 hours." in shown()
 
 
 def test_a_page_that_waits_says_anew_from_time_to_time_how_long(
