@@ -11,7 +11,7 @@ from openai import AzureOpenAI, OpenAI
 
 from assistant_manager.models import ApiKey, Project
 from tests import factories
-from tests.openai_api.http import Door, in_process, on_socket
+from tests.openai_api.http import PATIENCE, Door, in_process, on_socket
 
 VENDOR_SAYS_DEPRECATED = pytest.mark.filterwarnings(
     "ignore:(deprecated$|The Assistants API is deprecated):DeprecationWarning"
@@ -25,7 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(VENDOR_SAYS_DEPRECATED)
 
 
-OPTIONS: dict[str, Any] = {"max_retries": 0, "timeout": 30, "_strict_response_validation": True}
+OPTIONS: dict[str, Any] = {
+    "max_retries": 0,
+    "timeout": PATIENCE,
+    "_strict_response_validation": True,
+}
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from django.test import Client
 
+PATIENCE = 60
+"""Seconds for an answer; nearly all take milliseconds."""
+
 
 @dataclass
 class Answer:
@@ -53,7 +56,7 @@ def on_socket(url: str) -> Send:
     where = urlsplit(url)
 
     def send(method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, headers)
             reply = connection.getresponse()

@@ -16,7 +16,7 @@ from assistant_manager.models import Project
 from conversations.models import Thread
 from conversations.openai_api.views import messages
 from tests import factories
-from tests.openai_api.http import Door
+from tests.openai_api.http import PATIENCE, Door
 
 BROKEN = "We could not parse the JSON body of your request."
 
@@ -185,10 +185,14 @@ def test_a_chunked_body_is_not_taken_for_an_empty_one(live_server: Any, token: s
         f"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+    address = (where.hostname, where.port)
+    with (
+        socket.create_connection(address, timeout=PATIENCE) as connection,
+        connection.makefile("rb") as answer,
+    ):
         connection.sendall(request.encode())
-        status = connection.recv(4096).split(b"\r\n")[0]
-    assert status == b"HTTP/1.1 411 Length Required"
+        status = answer.readline()
+    assert status == b"HTTP/1.1 411 Length Required\r\n"
     assert not Thread.objects.exists()
 
 

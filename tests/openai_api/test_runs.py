@@ -16,7 +16,7 @@ from conversations import recording
 from conversations.models import Run, RunStatus, RunStep, Thread
 from conversations.models.steps import StepStatus, StepType
 from tests import factories
-from tests.openai_api.http import Door
+from tests.openai_api.http import PATIENCE, Door
 
 CALL = {
     "id": "call_a",
@@ -183,7 +183,7 @@ def test_the_polling_helper_sees_the_run_through(
 
     def work() -> None:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while not (run := Run.objects.first()) and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert run is not None
