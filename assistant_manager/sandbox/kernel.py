@@ -22,7 +22,9 @@ from assistant_manager.sandbox.values import CellResult, KernelFailed, Limits
 
 _LOOK_EVERY = 0.1  # seconds between looks at the work folder while a cell runs
 _LOOK_IDLE = 1.0  # ... and between cells, since a cell may leave threads behind
-_GOING = 1.0  # seconds a process gets to end by itself once it has hung up
+# Seconds a process gets to end by itself once it has hung up. Nearly all are gone at once; a busy
+# machine may be slow to say so, and the exit status tells which limit it was.
+_GOING = 10.0
 _LOST = "Variables and files of this session are lost."
 _CPU_SIGNAL = int(signal.SIGXCPU)
 

@@ -168,7 +168,9 @@ class Sandbox:
             fresh = mine.kernel is None and mine.began
             if mine.kernel is None:
                 mine.kernel = await self._new_kernel(tier, area)
+                self._give_up_if_closed(mine)
                 await self._lay(files, mine, mine.kernel.folder)
+                self._give_up_if_closed(mine)
             mine.began = True
             result = await mine.kernel.run(code, fresh=fresh)
         finally:
@@ -178,6 +180,12 @@ class Sandbox:
         if self._closed:
             raise SandboxUnavailable("The sandbox was closed while the code ran.")
         return result
+
+    def _give_up_if_closed(self, mine: _Session) -> None:
+        """`close` does not see a kernel that is still starting, so nothing else would stop it."""
+        if self._closed:
+            self._drop(mine)
+            raise SandboxUnavailable("The sandbox was closed before the code ran.")
 
     async def _lay(self, files: Files, mine: _Session, folder: WorkFolder) -> None:
         """A kernel that lacks some of its files is given up: its session may begin again."""

@@ -26,7 +26,7 @@ TierName = Literal["auto", "bubblewrap", "landlock", "none"]
 
 TIERS: Mapping[str, Tier] = {tier.name: tier for tier in (Bubblewrap(), Landlock())}
 
-_PROBE_SECONDS = 15.0
+_PROBE_SECONDS = 60.0  # a tier that works is not to be given up because the machine is busy
 
 # Each line must raise. `secret` is a file beside the work folder, `host` our process id.
 _FORBIDDEN = {

@@ -34,7 +34,7 @@ class Limits:
     threads: int = 64
     images: int = 10
     image_bytes: int = 5 * MIB
-    start_seconds: float = 30.0  # until a new kernel says it is ready
+    start_seconds: float = 60.0  # until a new kernel says it is ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def call(port: int, method: str, path: str, *, token: str = "", body: Any = None
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
@@ -41,7 +41,7 @@ def request_body(assistant_id: str) -> dict[str, Any]:
     return {"assistant_id": assistant_id, "thread": {"messages": messages}}
 
 
-def ask(*, port: int, token: str, assistant_id: str, patience: float = 60.0) -> str:
+def ask(*, port: int, token: str, assistant_id: str, patience: float = 120.0) -> str:
     """The answer's text. Raises Unanswered, also after `patience` seconds."""
     deadline = time.monotonic() + patience
     run = call(port, "POST", "/v1/threads/runs", token=token, body=request_body(assistant_id))

@@ -25,8 +25,8 @@ from conversations.management.stopping import Stopping
 from conversations.management.supervisor import Child, Supervisor
 from conversations.models import DriverHeartbeat
 
-PATIENCE = 60.0
-"""Seconds both children have to be ready in. Two are usual."""
+PATIENCE = 180.0
+"""Seconds both children have to be ready in. Two are usual; a very busy machine has taken fifty."""
 LOGS = settings.DATA_DIR / "logs"
 
 
