@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
@@ -196,8 +197,10 @@ def test_a_setting_that_is_wrong_is_named(worker: None, settings: Any) -> None:
 
 def test_what_waits_is_told_with_its_age(worker: None) -> None:
     assert "ok       waiting: no question waits" in examined()[0]
-    make_run(due_at=timezone.now() - timedelta(seconds=20))
-    said, code = examined()
+    now = timezone.now()
+    make_run(due_at=now - timedelta(seconds=20))
+    with time_machine.travel(now, tick=False):
+        said, code = examined()
     assert "ok       waiting: 1 question waits for “Embedded”, for 20 seconds" in said
     assert code == 0
 

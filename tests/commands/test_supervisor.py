@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from conversations.management.ports import NoFreePort, reserved_port
 from conversations.management.supervisor import Child, Supervisor
 from tests.acceptance.site import ROOT, all_gone, eventually
 
-SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(60)\n"
-STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEPER
-PARENT = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
+STUBBORN = "import os, signal\nprint('up', flush=True)\nos.kill(os.getpid(), signal.SIGSTOP)\n"
+"""Stands still: nothing in it can obey, nor end it after its own grace."""
+PARENT = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
 
 
 class Nursery:
@@ -40,14 +41,14 @@ class Nursery:
         return child
 
     def up(self, child: Child) -> bool:
-        return eventually(lambda: "up" in child.last_words(), 10)
+        return eventually(lambda: "up" in child.last_words())
 
     def tend_until(self, words: str) -> bool:
         def said() -> bool:
             self.supervisor.tend()
             return any(words in line for line in self.said)
 
-        return eventually(said, 10)
+        return eventually(said)
 
 
 @pytest.fixture
@@ -80,12 +81,10 @@ def test_a_child_that_ignores_the_end_is_killed_with_its_own_children(
     assert nursery.up(child)
     family = [process_of(child), *process_of(child).children()]
     assert len(family) == 2
-    began = time.monotonic()
 
     nursery.supervisor.stop()
 
-    assert time.monotonic() - began < 10
-    assert eventually(lambda: all_gone(family), 10)
+    assert eventually(lambda: all_gone(family))
 
 
 def test_a_dead_child_is_started_again_and_spoken_of(nursery: Nursery) -> None:
@@ -95,7 +94,7 @@ def test_a_dead_child_is_started_again_and_spoken_of(nursery: Nursery) -> None:
 
     assert nursery.tend_until("was killed by SIGKILL; starting it again in 0.5 s.")
     assert child.pid is None
-    assert eventually(lambda: bool(nursery.supervisor.tend()) or child.pid is not None, 10)
+    assert eventually(lambda: bool(nursery.supervisor.tend()) or child.pid is not None)
     assert child.pid != first.pid
 
 
@@ -120,7 +119,7 @@ def test_what_a_dead_child_left_behind_goes_too(nursery: Nursery) -> None:
     process_of(child).kill()
 
     assert nursery.tend_until("was killed")
-    assert eventually(lambda: all_gone(left), 10)
+    assert eventually(lambda: all_gone(left))
 
 
 def test_a_child_goes_when_its_supervisor_is_killed(tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ from conversations.management.supervisor import Child, Supervisor
 child = Child("sleeper", ["sleeper"], folder=Path({str(tmp_path)!r}), log=Path("log"))
 Supervisor(print).start(child)
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     with subprocess.Popen(
         [sys.executable, "-c", source],
@@ -146,7 +145,7 @@ time.sleep(60)
         child = psutil.Process(int(supervisor.stdout.readline()))
         supervisor.send_signal(signal.SIGKILL)
 
-        assert eventually(lambda: all_gone([child]), 10)
+        assert eventually(lambda: all_gone([child]))
 
 
 def test_a_long_log_is_set_aside_at_the_start(nursery: Nursery) -> None:
@@ -175,18 +174,15 @@ def test_a_reserved_port_lets_its_own_server_in_and_nobody_else() -> None:
 
 
 def test_a_released_port_is_free_again() -> None:
-    with reserved_port(8650) as port:
+    own = 20_000 + os.getpid() % 10_000  # a suite beside this one may take another at any moment
+    with reserved_port(own) as port:
         pass
     with reserved_port(port) as again:
         assert again == port
 
 
 def test_no_port_beyond_the_last_is_tried() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 65535)),
-        pytest.raises(NoFreePort),
-        reserved_port(65535),
-    ):
+    with pytest.raises(NoFreePort), reserved_port(65536):
         pass
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from assistant_manager.sandbox.launch import drops_to
 from assistant_manager.sandbox.probe import TIERS
 from tests.sandbox import offered
 from tests.sandbox.host import Host, Run
+
+GENEROUS = Limits(wall_seconds=60)
+"""For tests of something else than time: a busy machine stalls for seconds."""
 
 MakeSandbox = Callable[..., Sandbox]
 MakeRun = Callable[..., Run]
@@ -61,7 +65,8 @@ def make_sandbox(host: Host, work_dir: Path) -> Iterator[MakeSandbox]:
     made: list[Sandbox] = []
 
     def make(**options: object) -> Sandbox:
-        made.append(Sandbox(**{"work_dir": work_dir, "spares": 0, "preload": (), **options}))  # type: ignore[arg-type]
+        usual = {"work_dir": work_dir, "limits": GENEROUS, "spares": 0, "preload": ()}
+        made.append(Sandbox(**{**usual, **options}))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
@@ -74,7 +79,7 @@ def shared_sandbox(host: Host, tier: str) -> Iterator[Sandbox]:
     """One sandbox a tier for all tests that need no special limits, so that it is probed once."""
     path = Path(tempfile.mkdtemp(prefix="sandbox-tests-"))
     path.chmod(0o711)
-    sandbox = Sandbox(work_dir=path, tier=tier, spares=0, preload=())  # type: ignore[arg-type]
+    sandbox = Sandbox(work_dir=path, tier=tier, limits=GENEROUS, spares=0, preload=())  # type: ignore[arg-type]
     yield sandbox
     host.do(sandbox.close())
     shutil.rmtree(path)
@@ -87,7 +92,7 @@ def make_run(host: Host, work_dir: Path, tier: str) -> Iterator[MakeRun]:
     kernels: list[Kernel] = []
 
     def make(**limits: float) -> Run:
-        bounds = Limits(**{"wall_seconds": 20, **limits})  # type: ignore[arg-type]
+        bounds = replace(GENEROUS, **limits)
         kernel = host.do(Kernel.start(TIERS[tier], area.folder(), bounds, preload=()))
         kernels.append(kernel)
         return lambda code: host.do(kernel.run(code, fresh=False))

@@ -19,7 +19,7 @@ class Host:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
-    def do(self, work: Coroutine[Any, Any, T], *, seconds: float = 60) -> T:
+    def do(self, work: Coroutine[Any, Any, T], *, seconds: float = 100) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
 
     def run(self, sandbox: Sandbox, session: str, code: str) -> CellResult:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
 import pytest
 
-from assistant_manager.sandbox import CellResult, Limits
+from assistant_manager.sandbox import CellResult
 from tests.sandbox.host import Host, Run
 
 MIB = 1024 * 1024
@@ -19,7 +18,7 @@ Try = Callable[..., CellResult]
 def attempt(make_run: Callable[..., Run]) -> Try:
     """Run a cell in a new kernel with some limits of its own."""
 
-    def attempt(code: str, *, seconds: float = 10, **limits: float) -> CellResult:
+    def attempt(code: str, *, seconds: float = 60, **limits: float) -> CellResult:
         return make_run(wall_seconds=seconds, **limits)(code)
 
     return attempt
@@ -30,7 +29,7 @@ def attempt(make_run: Callable[..., Run]) -> Try:
     [
         "while True: pass",
         "9**9**9**9",
-        "import time; time.sleep(60)",
+        "import time; time.sleep(600)",
         "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
         "    except (OSError, ValueError): pass\nwhile True: pass",
         "import re; re.match('(a+)+$', 'a' * 60 + 'b')",
@@ -38,12 +37,11 @@ def attempt(make_run: Callable[..., Run]) -> Try:
     ids=["loop", "number", "sleep", "signals ignored", "regular expression"],
 )
 def test_a_cell_that_does_not_end_is_ended(attempt: Try, code: str) -> None:
-    result = attempt(f"print('began')\n{code}", seconds=1)
+    result = attempt(code, seconds=1)
 
     assert result.outcome == "limit"
     assert result.limit == "Stopped after 1 s. Variables and files of this session are lost."
-    assert result.stdout == "began\n", "what it printed before is kept"
-    assert 1 <= result.duration < 10
+    assert 1 <= result.duration < 50
 
 
 def test_an_endless_interception_of_errors_is_ended(attempt: Try) -> None:
@@ -53,10 +51,11 @@ def test_an_endless_interception_of_errors_is_ended(attempt: Try) -> None:
 
 
 def test_processor_time_is_limited_for_the_whole_life_of_a_kernel(attempt: Try) -> None:
-    result = attempt("while True: pass", seconds=20, cpu_seconds=2)
+    result = attempt("print('began')\nwhile True: pass", seconds=90, cpu_seconds=2)
 
     assert result.outcome == "limit"
     assert "2 s of processor time" in result.limit
+    assert result.stdout == "began\n", "what it printed before is kept"
 
 
 def test_too_much_memory_is_refused_and_the_session_goes_on(run: Run) -> None:
@@ -92,7 +91,6 @@ def test_a_flood_of_output_is_stopped_and_its_beginning_kept(attempt: Try) -> No
     assert result.limit.startswith("Stopped after printing 8 MiB.")
     assert result.stdout.startswith("yyy")
     assert len(result.stdout) < 66 * 1024
-    assert result.duration < 8
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -123,12 +121,15 @@ def test_a_file_cannot_grow_over_its_limit(attempt: Try) -> None:
     assert "File too large" in result.stderr
 
 
-FILL = """
-n = 0
-while True:
-    with open(f'f{n}', 'wb') as file:
+WAIT = "import time; time.sleep(600)"
+"""Nobody but the limit ends the cell; and a machine that stalls is not swamped meanwhile."""
+
+FILL = f"""
+print('began')
+for n in range(100):
+    with open(f'f{{n}}', 'wb') as file:
         file.write(bytes(1_000_000))
-    n += 1
+{WAIT}
 """
 
 
@@ -137,6 +138,7 @@ def test_a_work_folder_cannot_be_filled(attempt: Try) -> None:
 
     assert result.outcome == "limit"
     assert result.limit.startswith("Stopped: its files grew over 20 MiB.")
+    assert result.stdout == "began\n", "what it printed before is kept"
 
 
 def test_a_short_cell_is_looked_after_too(attempt: Try) -> None:
@@ -146,14 +148,16 @@ def test_a_short_cell_is_looked_after_too(attempt: Try) -> None:
 
 
 def test_many_small_files_are_too_many(attempt: Try) -> None:
-    result = attempt("for n in range(10**6): open(f'f{n}', 'w').close()")
+    result = attempt(f"for n in range(5000): open(f'f{{n}}', 'w').close()\n{WAIT}")
 
     assert result.outcome == "limit"
     assert result.limit.startswith("Stopped: it made more than 1000 files.")
 
 
 def test_folders_in_folders_in_folders_are_too_many(attempt: Try) -> None:
-    result = attempt("import os\nwhile True: os.mkdir('d'); os.chdir('d')")
+    code = "import os\nfor n in range(5000): os.mkdir('d'); os.chdir('d')"
+
+    result = attempt(f"{code}\n{WAIT}")
 
     assert result.outcome in ("limit", "error")
     assert "it made" in result.text or "File name too long" in result.text
@@ -181,7 +185,8 @@ except RuntimeError as error:
     print(error)
 started < 500
 """
-    result = attempt(code)
+    # Few, because they count for all kernels of the machine: others would find none left to start.
+    result = attempt(code, threads=8)
 
     assert (result.stdout, result.value) == ("can't start new thread\n", "True")
 
@@ -220,10 +225,10 @@ open('text.png', 'wb').write(b'no picture')
 def test_after_a_kill_the_next_cell_says_that_state_is_lost(
     host: Host, make_sandbox, tier: str
 ) -> None:
-    sandbox = make_sandbox(tier=tier, limits=Limits(wall_seconds=1))
+    sandbox = make_sandbox(tier=tier)
     host.run(sandbox, "s", "x = 1; open('f', 'w').close()")
 
-    killed = host.run(sandbox, "s", "while True: pass")
+    killed = host.run(sandbox, "s", "while True: print('y' * 1000)")
     after = host.run(sandbox, "s", "import os; print(os.listdir('.')); x")
     later = host.run(sandbox, "s", "1")
 
@@ -251,13 +256,15 @@ def test_a_cell_that_brings_its_python_down_is_told_how(attempt: Try, code: str,
     assert "Variables and files of this session are lost." in result.text
 
 
-def test_a_cell_that_closes_every_descriptor_is_an_error(attempt: Try) -> None:
-    started = time.monotonic()
+def test_a_cell_that_closes_every_descriptor_is_an_error(
+    attempt: Try, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistant_manager.sandbox.kernel._GOING", 0.5)
 
-    result = attempt("import os; os.closerange(0, 100)")
+    result = attempt(f"import os; os.closerange(0, 100)\n{WAIT}")
 
     assert result.outcome == "error"
-    assert time.monotonic() - started < 8
+    assert "it closed its own channels" in result.stderr
 
 
 def test_a_cell_can_empty_its_folder_but_not_delete_it(run: Run) -> None:

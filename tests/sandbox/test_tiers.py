@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -30,11 +31,13 @@ from tests.sandbox.host import Host
 
 
 def test_each_tier_that_the_system_offers_passes_the_probe(tier: str) -> None:
+    began = time.monotonic()
     (report,) = probe(tier)  # type: ignore[arg-type]
+    took = time.monotonic() - began
 
     assert report.works, report.reason
     assert (report.tier, "solved 3x + 11 = 14" in report.reason) == (tier, True)
-    assert 10 < report.milliseconds < 20_000
+    assert 10 < report.milliseconds <= took * 1000
 
 
 def test_the_probe_reports_every_tier_and_agrees_with_the_system() -> None:
