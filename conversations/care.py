@@ -171,12 +171,15 @@ class Care:
         try:
             return await self._desk.begin(self.run)
         except asyncio.CancelledError:
-            # It may be on the rows that a start is made; the next must not believe it.
             if number is not None:
-                noting = self._desk.db(ledger.not_taken, self.run, number, driver=self._desk.name)
-                with contextlib.suppress(Error):
-                    await asyncio.shield(noting)
+                await self._nothing_sent(number)
             raise
+
+    async def _nothing_sent(self, number: int) -> None:
+        """It may be on the rows that a start is made; the next must not believe it."""
+        noting = self._desk.db(ledger.not_taken, self.run, number, driver=self._desk.name)
+        with contextlib.suppress(Error):
+            await asyncio.shield(noting)
 
     async def _await_adoption(self, error: Unknown) -> None:
         """A start was lost. Where webhooks come in, one may still say whose it was: that makes the
@@ -243,7 +246,11 @@ class Care:
         if attempt.state is not None or attempt.sent_at is not None:
             return True
         await self._gate.enter_again(self._tell)
-        return await self._desk.db(ledger.send, attempt, driver=self._desk.name)
+        try:
+            return await self._desk.db(ledger.send, attempt, driver=self._desk.name)
+        except asyncio.CancelledError:
+            await self._nothing_sent(attempt.number)
+            raise
 
     async def _start(self, engine: Engine, attempt: RunAttempt, turn: Turn) -> Progress | None:
         if not await self._may_start(attempt):

@@ -54,15 +54,18 @@ class RunQuerySet(ProjectQuerySet):
         wanted: Wanted = lambda lane: True,
     ) -> list[Run]:
         """Lease up to `limit` rows that are lapsed or due to `driver` and return them; of those
-        that are due, in turn from the lanes that are `wanted`: a long one keeps nobody waiting."""
+        that are due, in turn from the lanes that are `wanted`: a long one keeps nobody waiting.
+
+        Its own that lapsed while it stood still are not begun anew: it has only to renew them."""
         business = lanes.business(now)
         if not (business.lapsed or business.due):
             return []
         with transaction.atomic():
             keys = []
             if business.lapsed:
-                self._stand_in_line_again(now)
-                keys = self.lapsed(now)._lock(limit)
+                left = self.lapsed(now).exclude(leased_by=driver)
+                left._stand_in_line_again()
+                keys = left._lock(limit)
             keys += lanes.in_turn(now, limit - len(keys), wanted)
             return self._lease(keys, driver, now)
 
@@ -79,9 +82,9 @@ class RunQuerySet(ProjectQuerySet):
     def _overdue(self, now: datetime) -> Self:
         return self.filter(expires_at__lte=now).order_by("expires_at")
 
-    def _stand_in_line_again(self, now: datetime) -> None:
+    def _stand_in_line_again(self) -> None:
         """What a dead driver had not begun is nobody's, in the place it had."""
-        self.lapsed(now).filter(status=RunStatus.QUEUED).order_by().update(
+        self.filter(status=RunStatus.QUEUED).order_by().update(
             due_at=F("created_at"), leased_by=None, lease_expires_at=None
         )
 

@@ -242,6 +242,19 @@ def test_a_dead_drivers_run_is_taken_up_when_its_lease_has_lapsed() -> None:
     assert run.claims == 1
 
 
+def test_a_driver_that_stood_still_for_longer_than_its_lease_goes_on_with_its_runs(
+    driver: Driver,
+) -> None:
+    run = started(ask(gate=True, look_again=0.05))
+    lapsed = timezone.now() - timedelta(seconds=1)
+    Run.objects.filter(pk=run.pk).update(lease_expires_at=lapsed)
+    wait_until(run, lambda: run.lease_expires_at != lapsed)
+    ScriptedEngine.gate.set()
+    run = wait(run, "completed")
+    assert run.claims == 1
+    assert ScriptedEngine.starts[f"{run.public_id}:1"] == 1
+
+
 def test_two_drivers_share_the_work_and_do_none_of_it_twice(settings: Settings) -> None:
     settings.DRIVER_LEASE_SECONDS = 60  # neither seems dead to the other because it was slow
     asked = [ask(seconds=0.1, look_again=0.02) for _ in range(30)]

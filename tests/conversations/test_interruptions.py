@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -228,30 +227,38 @@ def test_an_answer_that_waits_for_the_database_is_handed_over_with_the_run(
     assert [turn.attempt for turn in starts.turns] == [1]
 
 
+@pytest.mark.parametrize(
+    ("noted_by", "deeds", "started"),
+    [
+        ("begin_all", [ANSWER], [1]),
+        ("send", [Unavailable("Busy.", retry_after=0.1), ANSWER], [1, 1]),
+    ],
+)
 def test_a_run_handed_over_before_its_start_does_not_count_as_lost(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, noted_by: str, deeds: list[Any], started: list[int]
 ) -> None:
-    begin, begun, busy = ledger.begin_all, threading.Event(), threading.Event()
+    """The rows say already that it is made, for the first time or again."""
+    note, noted, busy = getattr(ledger, noted_by), threading.Event(), threading.Event()
 
-    def slowly(runs: Sequence[Run], *, driver: str) -> Any:
-        done = begin(runs, driver=driver)
-        begun.set()
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        done = note(*args, **kwargs)
+        noted.set()
         busy.wait(100)
         return done
 
-    starts = starting(monkeypatch, ANSWER)
-    monkeypatch.setattr(ledger, "begin_all", slowly)
+    starts = starting(monkeypatch, *deeds)
+    monkeypatch.setattr(ledger, noted_by, slowly)
     run = ask()
     first, second = Driver(), Driver()
     first.start()
-    assert begun.wait(PATIENCE)
+    assert noted.wait(PATIENCE)
     stop_while(first, busy)
     second.start()
     try:
         run = wait(run, "completed")
     finally:
         second.stop()
-    assert [turn.attempt for turn in starts.turns] == [1]
+    assert [turn.attempt for turn in starts.turns] == started
 
 
 def stop_while(driver: Driver, busy: threading.Event) -> None:
