@@ -202,15 +202,18 @@ class Streams:
                 await self._in_thread(_disconnect)
 
     async def _look(self, everything: bool) -> None:
+        """Tell those who are here now. Who comes meanwhile may have read less than they have, and
+        has its turn at the next look."""
+        here = {run: set(readers) for run, readers in self._readers.items()}
         watched = {
             run: (next(iter(readers)).holds_answers, min(reader.after for reader in readers))
-            for run, readers in self._readers.items()
+            for run, readers in here.items()
         }
         known = dict(self._known)
+        last: dict[int, int] = {}
         if everything:
             ended = await self._in_thread(lambda: _ended(watched))
             last = await self._in_thread(lambda: _last(watched))
-            self._known.update(last)
             changed = {run for run in watched if last.get(run) != known.get(run)}
         else:
             ended = set()
@@ -221,14 +224,16 @@ class Streams:
                 lambda: {run: _told(run, *watched[run]) for run in changed}
             )
             for run, events in news.items():
-                self._known.setdefault(run, 0)
-                self._tell(run, events)
+                self._tell(here[run], events)
+        for run in here:
+            if run in self._readers and self._readers[run] <= here[run]:
+                self._known[run] = last.get(run, known.get(run, 0))
         for run in ended - changed:
-            for reader in self._readers.get(run, ()):
+            for reader in here[run]:
                 reader.end()
 
-    def _tell(self, run: int, events: list[Told]) -> None:
-        for reader in self._readers.get(run, ()):
+    def _tell(self, readers: Iterable[_Reader], events: list[Told]) -> None:
+        for reader in readers:
             if not reader.tell(events):
                 reader.end()
 

@@ -28,21 +28,29 @@ def run() -> Run:
     return run
 
 
+@pytest.fixture(autouse=True)
+def told_of_nothing_but_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long they take to come."""
+    monkeypatch.setattr(streams, "SILENT_AT_MOST", 3600.0)
+
+
 def following(scene: Callable[[], Awaitable[None]]) -> None:
-    """Play `scene` on an event loop of its own, and see that nothing is left of it."""
+    """Play `scene` on an event loop of its own, and see that nothing is left of it, as nothing may
+    be of who watched before."""
 
     async def play() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
+            await until_nobody_watches()
             await scene()
-            while watching():
-                await asyncio.sleep(0.01)
+            await until_nobody_watches()
         await streams.streams()._in_thread(streams._disconnect)
 
     asyncio.run(play())
 
 
-def watching() -> bool:
-    return any(thread.name == "table-watch" for thread in threading.enumerate())
+async def until_nobody_watches() -> None:
+    while any(thread.name == "table-watch" for thread in threading.enumerate()):
+        await asyncio.sleep(0.01)
 
 
 @sync_to_async
@@ -101,6 +109,36 @@ def test_many_readers_share_one_watch_and_each_hears_its_own_run(run: Run) -> No
         await quiet.aclose()
         assert not ours._readers
         assert not ours._known
+
+    following(scene)
+
+
+def test_a_reader_who_comes_in_the_middle_of_a_look_misses_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.move(RunStatus.IN_PROGRESS)
+    has_looked, goes_on = threading.Event(), threading.Event()
+    told = streams._told
+
+    def slowly(*args: Any) -> list[streams.Told]:
+        events = told(*args)
+        has_looked.set()
+        goes_on.wait(60)
+        return events
+
+    monkeypatch.setattr(streams, "_told", slowly)
+
+    async def scene() -> None:
+        ours = streams.streams()
+        async with aclosing(ours.follow(run, 1)) as first, aclosing(ours.follow(run, 0)) as second:
+            news = asyncio.ensure_future(types(first))
+            assert await asyncio.to_thread(has_looked.wait, 60)
+            everything = asyncio.ensure_future(types(second))
+            while len(ours._readers[run.pk]) < 2:
+                await asyncio.sleep(0.01)
+            goes_on.set()
+            assert await news == ["thread.run.in_progress"]
+            assert await everything == ["thread.run.created", "thread.run.in_progress"]
 
     following(scene)
 
