@@ -21,8 +21,8 @@ POLL = 0.25
 GAP = 0.02
 """Seconds at least between two asks."""
 KEEP_FOR = 3.0
-"""Seconds that the places of a process that ends stay taken: its answers go on upstream, and count
-until others have taken them over."""
+"""Seconds that the places of a process stay taken once it has ended, or its lease has: its answers
+go on upstream, and count until others have taken them over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Ask:
 
     It keeps no more places than it has `inside`, and no starts, until it is answered. `spare`
     places and starts are for those who may come before it asks again. `keep_for` is in seconds; None:
-    as long as a lease.
+    until its lease and KEEP_FOR have passed.
     """
 
     connection: int

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from assistant_manager.engines.allotments import Ask, Share
+from assistant_manager.engines.allotments import KEEP_FOR, Ask, Share
 
 BURST = 1 / 12
 """The part of a minute's allowance that may be used at once."""
@@ -51,8 +51,8 @@ class Book:
         return json.dumps(asdict(self))
 
     def settle(self, driver: str, ask: Ask, *, now: float, lease: float) -> Share:
-        """Note what `driver` holds, for `lease` seconds unless it says otherwise, and give it what
-        it may have."""
+        """Note what `driver` holds and give it what it may have, for `lease` seconds. The others
+        have it a little later: they count what it had under way once they have taken it over."""
         self._drop_lapsed(now)
         places = self._places(driver, ask, now, lease)
         starts, next_start_in = self._starts(ask, now)
@@ -67,7 +67,7 @@ class Book:
     def _places(self, driver: str, ask: Ask, now: float, lease: float) -> int:
         before = self.holdings.pop(driver, Holding(0, 0, 0.0))
         needs = ask.inside + ask.places
-        keep_for = lease if ask.keep_for is None else ask.keep_for
+        keep_for = lease + KEEP_FOR if ask.keep_for is None else ask.keep_for
         if ask.limits.places is None or keep_for <= 0:
             return 0
         free = max(0, ask.limits.places - sum(held.places for held in self.holdings.values()))
