@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +16,13 @@ from assistant_manager.secrets import Secret
 from conversations.driver import Driver
 from conversations.models import Run, WebhookDelivery
 from conversations.services import runs
-from tests.conversations.driving import wait
+from tests.conversations.driving import wait, wait_for
 from tests.factories import make_assistant
 from tests.fakes.upstream.running import Upstream
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("eager")]
 
 SECRET = f"whsec_{base64.b64encode(b'a secret of thirty-two bytes ...').decode()}"
-PATIENCE = 40
 NEVER = 300
 """Seconds between two looks: longer than any test may take."""
 
@@ -58,13 +56,6 @@ def ask(project: Project, **script: Any) -> Run:
     return runs.ask(assistant=assistant, text="What is x?")
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def deleted(upstream: Upstream) -> set[str]:
     return {entry["path"].rpartition("/")[2] for entry in upstream.journal("DELETE")}
 
@@ -75,7 +66,7 @@ def announced(upstream: Upstream) -> set[str]:
 
 def all_delivered(upstream: Upstream, count: int) -> None:
     """No request of the vendor's is under way any more: the tables may be emptied."""
-    until(lambda: [sent["status"] for sent in upstream.deliveries()] == [200] * count)
+    wait_for(lambda: [sent["status"] for sent in upstream.deliveries()] == [200] * count)
 
 
 def answers(run: Run) -> list[str]:
@@ -86,7 +77,7 @@ def test_a_webhook_brings_the_look_forward(
     driver: Driver, project: Project, upstream: Upstream, subscribe: Any
 ) -> None:
     subscribe(repeat=3)
-    run = wait(ask(project, answer="x = 7", seconds=0.3), "completed", seconds=PATIENCE)
+    run = wait(ask(project, answer="x = 7", seconds=0.3), "completed")
     assert answers(run) == ["x = 7"]
     all_delivered(upstream, 3)
     assert WebhookDelivery.objects.count() == 1
@@ -97,7 +88,7 @@ def test_a_start_whose_reply_was_lost_is_found_again_and_not_repeated(
 ) -> None:
     subscribe()
     script = {"id": "lost", "faults": ["cut_after"], "answer": "x = 7", "seconds": 0.3}
-    run = wait(ask(project, **script), "completed", seconds=PATIENCE)
+    run = wait(ask(project, **script), "completed")
     assert answers(run) == ["x = 7"]
     assert run.attempt == 1
     assert upstream.counts()["creates_by_run"] == {run.public_id: 1}
@@ -109,7 +100,7 @@ def test_while_word_is_awaited_the_run_says_so(
 ) -> None:
     subscribe(drop=1)
     run = ask(project, id="lost", faults=["cut_after"])
-    until(lambda: "Waiting for word of it." in Run.objects.get(pk=run.pk).waiting_for)
+    wait_for(lambda: "Waiting for word of it." in Run.objects.get(pk=run.pk).waiting_for)
     assert upstream.counts()["accepted"] == 1
 
 
@@ -123,7 +114,7 @@ def test_a_start_that_nobody_hears_of_is_made_again(
     settings.ADOPTION_SECONDS = 0.5
     subscribe(drop=1)
     run = ask(project, id="lost", faults=["cut_after"], answer="x = 7", seconds=0.1)
-    wait(run, "completed", seconds=PATIENCE)
+    wait(run, "completed")
     assert answers(run) == ["x = 7"]
     assert run.attempt == 2
     assert upstream.counts()["creates_by_run"] == {run.public_id: 2}
@@ -138,13 +129,17 @@ def test_what_is_found_too_late_is_removed_upstream(
     settings: Settings,
 ) -> None:
     settings.ADOPTION_SECONDS = 0.2
-    subscribe()
-    run = ask(project, id="lost", faults=["cut_after"], answer="x = 7", seconds=6)
-    wait(run, "completed", seconds=PATIENCE)
+    subscribe(drop=1)
+    run = ask(project, id="lost", faults=["cut_after"], answer="x = 7", seconds=1.5)
+    wait_for(lambda: upstream.counts()["accepted"] == 2)
+    first, _ = run.attempts.order_by("number")
+    [lost] = [seen["id"] for seen in upstream.responses() if seen["attempt"] == first.key]
+    upstream.announce(lost)
+    wait(run, "completed")
     assert answers(run) == ["x = 7"]
     assert run.attempt == 2
     all_delivered(upstream, 2)
-    until(lambda: deleted(upstream) == announced(upstream))
+    wait_for(lambda: deleted(upstream) == announced(upstream))
 
 
 def test_webhooks_that_overtake_the_reply_change_nothing(
@@ -153,7 +148,7 @@ def test_webhooks_that_overtake_the_reply_change_nothing(
     subscribe(repeat=2)
     asked = [ask(project, answer="x = 7") for _ in range(15)]
     for run in asked:
-        wait(run, "completed", seconds=PATIENCE)
+        wait(run, "completed")
         assert answers(run) == ["x = 7"]
         assert run.attempt == 1
     creates = upstream.counts()["creates_by_run"]

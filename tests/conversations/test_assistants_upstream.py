@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,14 +14,12 @@ from assistant_manager.services import keep_file
 from conversations.driver import Driver
 from conversations.models import Run
 from conversations.services import reviews, runs
-from tests.conversations.driving import wait
+from tests.conversations.driving import started, wait, wait_for
 from tests.engines.turns import WEATHER
 from tests.factories import make_assistant, make_project, make_staff
 from tests.fakes.upstream.running import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE = 20
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +41,6 @@ def ask(script: dict[str, Any], **assistant: Any) -> Run:
     return runs.ask(assistant=made, text="What is x?")
 
 
-def eventually(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return true()
-
-
 def removed(upstream: Upstream) -> set[str]:
     """The nouns of which something was deleted upstream."""
     return {entry["path"].split("/")[2] for entry in upstream.journal("DELETE")}
@@ -60,38 +49,38 @@ def removed(upstream: Upstream) -> set[str]:
 def test_an_answer_is_on_the_rows_before_it_leaves_the_upstream(
     driver: Driver, upstream: Upstream
 ) -> None:
-    run = wait(ask({"code": "solve()", "logs": "[1]", "answer": "x = 1"}), "completed", seconds=20)
+    run = wait(ask({"code": "solve()", "logs": "[1]", "answer": "x = 1"}), "completed")
     assert [step.type for step in run.steps.all()] == ["tool_calls", "message_creation"]
     answer = runs.answer_of(run)
     assert answer is not None
     assert answer.text == "x = 1"
     assert run.prompt_tokens > 0
-    assert eventually(lambda: removed(upstream) == {"threads", "assistants"})
+    wait_for(lambda: removed(upstream) == {"threads", "assistants"})
 
 
 def test_a_run_that_waits_for_its_functions_is_kept_upstream(
     driver: Driver, upstream: Upstream
 ) -> None:
     script = {"tools": [{"name": "get_weather", "arguments": {"place": "Bern"}}]}
-    run = wait(ask(script, tools=[WEATHER]), "requires_action", seconds=20)
+    run = wait(ask(script, tools=[WEATHER]), "requires_action")
     [call] = runs.pending_calls(run)
     assert removed(upstream) == set()
     runs.submit_tool_outputs(run=run, outputs={call["id"]: "sunny"})
-    run = wait(run, "completed", seconds=20)
+    run = wait(run, "completed")
     answer = runs.answer_of(run)
     assert answer is not None
     assert answer.text == "The tools say: sunny"
     assert len(upstream.journal("POST", "/runs")) == 1
-    assert eventually(lambda: removed(upstream) == {"threads", "assistants"})
+    wait_for(lambda: removed(upstream) == {"threads", "assistants"})
 
 
 def test_a_note_of_a_reviewer_is_answered_upstream(driver: Driver, upstream: Upstream) -> None:
     run = ask({"answer": "x = 1"}, release_policy=ReleasePolicy.AFTER_REVIEW)
-    run = wait(run, "held", seconds=20)
-    assert eventually(lambda: hasattr(Run.objects.get(pk=run.pk), "review"))
+    run = wait(run, "held")
+    wait_for(lambda: hasattr(Run.objects.get(pk=run.pk), "review"))
     review = Run.objects.get(pk=run.pk).review
     reviews.ask_again(review=review, by=make_staff(run.project), note="Shorter, please.")
-    assert eventually(lambda: len(upstream.journal("POST", "/threads")) == 2)
+    wait_for(lambda: len(upstream.journal("POST", "/threads")) == 2)
     told = upstream.journal("POST", "/threads")[-1]["body"]["messages"]
     assert [message["content"] for message in told] == ["What is x?", "x = 1", "Shorter, please."]
 
@@ -107,7 +96,7 @@ def test_a_file_goes_up_once_and_what_code_wrote_is_ours(
     script = json.dumps({"code": "plot()", "image": "plot.png", "file": "result.csv"})
     assistant = make_assistant(project=project, instructions=script, tool_resources=offered)
     for _ in range(2):
-        run = wait(runs.ask(assistant=assistant, text="Plot it."), "completed", seconds=20)
+        run = wait(runs.ask(assistant=assistant, text="Plot it."), "completed")
 
     assert FileCopy.objects.get(file=table).connection == connected
     assert len(upstream.journal("POST", "/files")) == 1
@@ -123,10 +112,9 @@ def test_a_file_goes_up_once_and_what_code_wrote_is_ours(
 def test_a_cancelled_run_is_stopped_and_removed_upstream(
     driver: Driver, upstream: Upstream
 ) -> None:
-    run = ask({"seconds": 60})
-    assert eventually(lambda: len(upstream.journal("POST", "/runs")) == 1)
-    runs.cancel_run(run=Run.objects.get(pk=run.pk))
-    wait(run, "cancelled", seconds=20)
+    run = started(ask({"seconds": 3600}))
+    runs.cancel_run(run=run)
+    wait(run, "cancelled")
     assert len(upstream.journal("POST", "/cancel")) == 1
     assert removed(upstream) == {"threads", "assistants"}
 
@@ -135,23 +123,21 @@ def test_a_retired_upstream_fails_the_run_with_the_way_out(
     driver: Driver, upstream: Upstream
 ) -> None:
     upstream.retire("410")
-    run = wait(ask({}), "failed", seconds=20)
+    run = wait(ask({}), "failed")
     assert run.last_error is not None
     assert "retired on 26 August 2026" in run.last_error["message"]
     assert "kind “Responses API”" in run.last_error["message"]
 
 
 def test_a_driver_that_stops_half_way_leaves_a_run_that_another_one_finishes(
-    connected: Connection, upstream: Upstream
+    driver: Driver, upstream: Upstream
 ) -> None:
-    first, second = Driver(), Driver()
-    first.start()
-    run = ask({"seconds": 2, "answer": "still here"})
-    assert eventually(lambda: len(upstream.journal("POST", "/runs")) == 1)
-    first.stop()
+    run = started(ask({"seconds": 2, "answer": "still here"}))
+    driver.stop()
+    second = Driver()
     second.start()
     try:
-        run = wait(run, "completed", seconds=30)
+        run = wait(run, "completed")
     finally:
         second.stop()
     answer = runs.answer_of(run)

@@ -9,6 +9,7 @@ import pytest
 from django.db import DataError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from assistant_manager.engines.base import MessageItem, Progress, Usage
 from conversations import ledger, recording
@@ -138,7 +139,9 @@ def statements(call: Callable[[], object]) -> int:
 
 
 @pytest.mark.django_db
-def test_twenty_runs_begin_and_start_with_as_many_statements_as_two() -> None:
+def test_twenty_runs_begin_and_start_with_as_many_statements_as_two(settings: Settings) -> None:
+    settings.DRIVER_LEASE_SECONDS = 600
+
     def begin_and_start(claimed: Sequence[Run]) -> None:
         started = [(one.attempt, Progress("working", state={"id": "r"})) for one in begun(claimed)]
         assert len(started) == len(claimed)

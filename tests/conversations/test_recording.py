@@ -369,7 +369,7 @@ def test_a_file_deleted_just_as_its_copy_is_noted_undoes_no_answer(
     monkeypatch.setattr(FileCopy.objects, "bulk_create", late)
     answered = replace(ANSWERED, uploads={file.public_id: "file-upstream"})
     assert recording.record(run, attempt, answered, driver=ME)
-    deleting.join(timeout=20)
+    deleting.join(timeout=60)
     run.refresh_from_db()
     assert run.status == "completed"
     assert not FileCopy.objects.exists()

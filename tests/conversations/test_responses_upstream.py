@@ -16,15 +16,13 @@ from conversations.driver import Driver
 from conversations.models import Message, Review, Run
 from conversations.services import reviews, runs
 from conversations.services.threads import NewMessage, text_content
-from tests.conversations.driving import wait, wait_until
+from tests.conversations.driving import started, wait, wait_until
 from tests.engines.turns import CODE, WEATHER
 from tests.factories import make_assistant, make_staff, make_thread
 from tests.fakes.upstream.files import PNG
 from tests.fakes.upstream.running import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE = 40
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +79,7 @@ def test_code_answer_and_files_are_on_the_rows(
         "image": "plot.png",
         "usage": {"input_tokens": 20, "output_tokens": 5},
     }
-    run = wait(ask(project, script), "completed", seconds=PATIENCE)
+    run = wait(ask(project, script), "completed")
     assert (run.prompt_tokens, run.completion_tokens) == (20, 5)
     [call] = run.steps.all()[0].calls
     logs, drawn = call["code_interpreter"]["outputs"]
@@ -96,7 +94,7 @@ def test_code_answer_and_files_are_on_the_rows(
     }
     for id, content in kept.items():
         assert File.objects.get(public_id=id).read() == content
-    wait_until(run, lambda: bool(upstream.journal("DELETE")), seconds=PATIENCE)
+    wait_until(run, lambda: bool(upstream.journal("DELETE")))
 
 
 def test_a_citation_names_our_file_and_can_be_replaced(driver: Driver, project: Project) -> None:
@@ -112,7 +110,7 @@ def test_a_citation_names_our_file_and_can_be_replaced(driver: Driver, project: 
     }
     thread = make_thread(project=project)
     run = runs.request_run(thread=thread, assistant=assistant, additional_messages=[question])
-    run = wait(run, "completed", seconds=PATIENCE)
+    run = wait(run, "completed")
     [part] = answer(run).content
     [annotation] = part["text"]["annotations"]
     assert annotation["file_citation"]["file_id"] == notes.public_id
@@ -128,10 +126,10 @@ def test_functions_are_answered_by_the_client_and_all_tokens_are_counted(
         "usage": {"input_tokens": 20, "output_tokens": 5},
     }
     run = ask(project, script, tools=[CODE, WEATHER])
-    run = wait(run, "requires_action", seconds=PATIENCE)
+    run = wait(run, "requires_action")
     [call] = runs.pending_calls(run)
     runs.submit_tool_outputs(run=run, outputs={call["id"]: "sunny"})
-    run = wait(run, "completed", seconds=PATIENCE)
+    run = wait(run, "completed")
     assert answer(run).text == "The tools say: sunny"
     assert (run.prompt_tokens, run.completion_tokens) == (40, 10)
     assert len(creates(upstream)) == 2
@@ -142,12 +140,12 @@ def test_a_file_goes_up_once_and_is_known_to_the_next_driver(
 ) -> None:
     table = stored(project, "table.csv", b"1,2,3")
     offered = {"code_interpreter": {"file_ids": [table.public_id]}}
-    wait(ask(project, {}, tool_resources=offered), "completed", seconds=PATIENCE)
+    wait(ask(project, {}, tool_resources=offered), "completed")
     driver.stop()
     second = Driver()
     second.start()
     try:
-        wait(ask(project, {}, tool_resources=offered), "completed", seconds=PATIENCE)
+        wait(ask(project, {}, tool_resources=offered), "completed")
     finally:
         second.stop()
     copy = FileCopy.objects.get(file=table)
@@ -159,14 +157,12 @@ def test_a_file_goes_up_once_and_is_known_to_the_next_driver(
 def test_another_driver_goes_on_looking_and_asks_nothing_twice(
     driver: Driver, project: Project, upstream: Upstream
 ) -> None:
-    run = ask(project, {"seconds": 2})
-    begun = run.attempts.exclude(upstream_id="")
-    wait_until(run, begun.exists, seconds=PATIENCE)
+    run = started(ask(project, {"seconds": 2}))
     driver.stop()
     second = Driver()
     second.start()
     try:
-        run = wait(run, "completed", seconds=PATIENCE)
+        run = wait(run, "completed")
     finally:
         second.stop()
     assert run.attempts.count() == 1
@@ -176,10 +172,10 @@ def test_another_driver_goes_on_looking_and_asks_nothing_twice(
 def test_a_cancelled_run_is_cancelled_upstream(
     driver: Driver, project: Project, upstream: Upstream
 ) -> None:
-    run = ask(project, {"seconds": 60})
-    wait_until(run, run.attempts.exclude(upstream_id="").exists, seconds=PATIENCE)
+    run = ask(project, {"seconds": 3600})
+    started(run)
     runs.cancel_run(run=run)
-    wait(run, "cancelled", seconds=PATIENCE)
+    wait(run, "cancelled")
     assert [entry["status"] for entry in upstream.journal("POST", "/cancel")] == [200]
 
 
@@ -188,11 +184,11 @@ def test_a_reviewers_note_reaches_the_model_with_the_answer_it_is_about(
 ) -> None:
     script = {"answer": "x = 1", "code": "print(1)", "reasoning": True}
     run = ask(project, script, release_policy=ReleasePolicy.AFTER_REVIEW)
-    run = wait(run, "held", seconds=PATIENCE)
-    wait_until(run, Review.objects.filter(run=run).exists, seconds=PATIENCE)
+    run = wait(run, "held")
+    wait_until(run, Review.objects.filter(run=run).exists)
     staff = make_staff(project)
     reviews.ask_again(review=Review.objects.get(run=run), by=staff, note="Show the way.")
-    wait_until(run, lambda: run.status == "held" and run.attempt == 2, seconds=PATIENCE)
+    wait_until(run, lambda: run.status == "held" and run.attempt == 2)
     said = creates(upstream)[1]["input"]
     assert (said[-2]["role"], said[-2]["content"]) == ("assistant", "x = 1")
     assert "Show the way." in said[-1]["content"]
@@ -201,9 +197,7 @@ def test_a_reviewers_note_reaches_the_model_with_the_answer_it_is_about(
 def test_what_was_written_before_a_cut_is_an_incomplete_message(
     driver: Driver, project: Project
 ) -> None:
-    run = wait(
-        ask(project, {"status": "incomplete", "answer": "x is"}), "incomplete", seconds=PATIENCE
-    )
+    run = wait(ask(project, {"status": "incomplete", "answer": "x is"}), "incomplete")
     assert run.incomplete_reason == "max_completion_tokens"
     [message] = run.messages.all()
     assert (message.text, message.status) == ("x is", "incomplete")

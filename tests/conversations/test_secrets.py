@@ -88,9 +88,9 @@ def test_an_answered_and_a_failed_run_carry_no_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
-    answered = wait(ask(project), "completed", seconds=40)
+    answered = wait(ask(project), "completed")
     upstream.revoke(SECRETS[1])
-    failed = wait(ask(project), "failed", seconds=40)
+    failed = wait(ask(project), "failed")
     connection.refresh_from_db()
     assert "does not accept the keys" in str(failed.last_error)
     for run in (answered, failed):

@@ -21,7 +21,7 @@ from tests.fakes.upstream.running import Upstream
 from tests.fakes.upstream.state import State
 
 T = TypeVar("T")
-PATIENCE = 20
+PATIENCE = 60
 SECRET = "whsec_" + base64.b64encode(b"a secret").decode()
 INCLUDE = {"code_interpreter_call.outputs", "reasoning.encrypted_content"}
 WEATHER: Any = {
@@ -156,7 +156,7 @@ def test_a_run_asks_for_its_tools_and_then_answers(
 def assert_by_the_schema(upstream: Upstream, thread: str, run_id: str) -> None:
     def get(path: str) -> Any:
         headers = {"Authorization": "Bearer sk-test-1234"}
-        return httpx2.get(f"{upstream.url}/openai/{path}", headers=headers).json()
+        return httpx2.get(f"{upstream.url}/openai/{path}", headers=headers, timeout=PATIENCE).json()
 
     assert schema.violations("ThreadObject", get(thread)) == []
     assert schema.violations("RunObject", get(f"{thread}/runs/{run_id}")) == []
@@ -314,7 +314,8 @@ def test_events_are_signed_as_the_sdk_checks_it(
 @pytest.mark.parametrize("prefix", ["/v1", "/openai/v1", "/openai", "/api/projects/p"])
 def test_every_prefix_leads_to_the_assistants(upstream: Upstream, prefix: str) -> None:
     headers = {"api-key": "azure-key-1234", "OpenAI-Beta": "assistants=v2"}
-    made = httpx2.post(f"{upstream.url}{prefix}/threads?api-version=x", headers=headers, json={})
+    url = f"{upstream.url}{prefix}/threads?api-version=x"
+    made = httpx2.post(url, headers=headers, json={}, timeout=PATIENCE)
     assert made.status_code == 200
     assert upstream.journal("POST", "/threads")[0]["headers"]["api-key"] == "…1234"
 

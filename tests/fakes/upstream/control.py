@@ -82,6 +82,11 @@ def webhooks(upstream: Upstream, body: dict[str, Any]) -> None:
     upstream.webhooks.subscribe(**body)
 
 
+def announce(upstream: Upstream, body: dict[str, Any]) -> None:
+    """Sends the event about a response now, whether or not it was sent or lost before."""
+    upstream.webhooks.announce(body["id"], "completed")
+
+
 def forget(upstream: Upstream, body: dict[str, Any]) -> None:
     """Loses what has this id, as an upstream does after its time of keeping."""
     state = upstream.state
@@ -97,5 +102,6 @@ CHANGES = {
     "retire": retire,
     "headers": headers,
     "webhooks": webhooks,
+    "announce": announce,
     "forget": forget,
 }

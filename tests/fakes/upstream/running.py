@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 30
+PATIENCE = 60
 """Seconds for the fake to answer or stop; it needs a tenth of one."""
 
 
@@ -77,6 +77,10 @@ class Upstream:
     def send_webhooks(self, url: str, secret: str, *, repeat: int = 1, drop: int = 0) -> None:
         """Every event to `url`, `repeat` times, but for the first `drop` events."""
         self._post("webhooks", url=url, secret=secret, repeat=repeat, drop=drop)
+
+    def announce(self, id: str) -> None:
+        """The event about a response once more: that it has completed."""
+        self._post("announce", id=id)
 
     def _get(self, name: str) -> Any:
         with urllib.request.urlopen(f"{self.url}/__fake/{name}", timeout=PATIENCE) as reply:

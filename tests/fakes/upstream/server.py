@@ -52,10 +52,10 @@ class Upstream:
         if request.path.startswith("/__fake/"):
             return await control.handle(self, request)
         entry = Entry(time.time(), request.method, request.path, request.query, request.headers)
-        self.state.journal.append(entry)
         headers = {"x-request-id": new_id("req_"), **self.state.headers}
         try:
-            response = await self.answer(request, entry, headers)
+            body = await self.take_in(request, entry)
+            response = await self.answer(request, body, entry, headers)
         except Refused as refused:
             response = refused.reply()
         except (ConnectionError, asyncio.CancelledError):
@@ -66,13 +66,19 @@ class Upstream:
         entry.status = response.status
         return response
 
+    async def take_in(self, request: web.BaseRequest, entry: Entry) -> Any:
+        """The body. The journal has the request only now: who looks finds it whole."""
+        try:
+            return await read_body(request, entry)
+        finally:
+            self.state.journal.append(entry)
+
     async def answer(
-        self, request: web.BaseRequest, entry: Entry, headers: Mapping[str, str]
+        self, request: web.BaseRequest, body: Any, entry: Entry, headers: Mapping[str, str]
     ) -> web.StreamResponse:
         flavour, rest = place(request.path)
         handler, ids = route(request.method, rest)
-        call = Call(request, entry, ids, flavour, headers)
-        await read_body(call)
+        call = Call(request, entry, ids, flavour, headers, body)
         self.check_key(call)
         if rest.startswith(("assistants", "threads")):
             assistants.check_manners(self.state, call)
@@ -117,20 +123,19 @@ def unknown_path(path: str, method: str = "") -> Refused:
     return Refused(404, f"Invalid URL ({method} {path})")
 
 
-async def read_body(call: Call) -> None:
-    if call.request.content_type.startswith("multipart/"):
-        call.body = dict(await call.request.post())
-        call.entry.body = {
-            name: getattr(value, "filename", value) for name, value in call.body.items()
-        }
-        return
-    if not call.request.body_exists:
-        return
-    raw = await call.request.read()
+async def read_body(request: web.BaseRequest, entry: Entry) -> Any:
+    if request.content_type.startswith("multipart/"):
+        form = dict(await request.post())
+        entry.body = {name: getattr(value, "filename", value) for name, value in form.items()}
+        return form
+    if not request.body_exists:
+        return None
+    raw = await request.read()
     try:
-        call.body = call.entry.body = json.loads(raw) if raw else None
+        entry.body = json.loads(raw) if raw else None
     except ValueError:
         raise Refused(400, "We could not parse the JSON body of your request.") from None
+    return entry.body
 
 
 def make_request(*parts: Any) -> web.BaseRequest:

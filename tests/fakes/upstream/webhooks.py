@@ -14,7 +14,7 @@ import aiohttp
 
 from tests.fakes.upstream.call import new_id
 
-PATIENCE = aiohttp.ClientTimeout(total=10)
+PATIENCE = aiohttp.ClientTimeout(total=60)
 
 
 class Webhooks:
