@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from assistant_manager.engines import clients, web
 from assistant_manager.engines.assistants import AssistantsEngine
 from assistant_manager.engines.assistants.options import AssistantsOptions
 from assistant_manager.engines.base import ConnectionInfo, Key
@@ -19,6 +20,7 @@ from assistant_manager.engines.options import ConnectionOptions
 from assistant_manager.engines.responses import ResponsesEngine
 from assistant_manager.engines.responses.options import ResponsesOptions
 from assistant_manager.sandbox import Sandbox
+from tests.engines.turns import PATIENCE
 from tests.fakes.upstream.running import Upstream
 
 T = TypeVar("T")
@@ -26,6 +28,15 @@ Await = Callable[[Awaitable[T]], T]
 
 CONNECTION_IDS = itertools.count(1)
 """Each connection has a gate of its own, which remembers what it has met."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """A server that this machine is slow to reach is there all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (clients, web):
+            patch.setattr(module, "CONNECT_SECONDS", PATIENCE)
+        yield
 
 
 @pytest.fixture(scope="session")

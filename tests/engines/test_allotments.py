@@ -51,17 +51,20 @@ class Process:
 
 
 class Upstream:
-    """Counts how many it is asked for at once."""
+    """Counts how many it is asked for at once, and answers none of them before there were once as
+    many as `fills`."""
 
-    def __init__(self, seconds: float = 0.01) -> None:
-        self.seconds = seconds
-        self.busy = self.most = 0
+    def __init__(self, seconds: float = 0.01, *, fills: int = 0) -> None:
+        self.seconds, self.fills = seconds, fills
+        self.busy = self.most = self.answered = 0
 
     async def answer(self) -> None:
         self.busy += 1
         self.most = max(self.most, self.busy)
+        await until(lambda: self.most >= self.fills)
         await asyncio.sleep(self.seconds)
         self.busy -= 1
+        self.answered += 1
 
 
 def all_have_served(processes: list[Process], runs: int) -> bool:
@@ -81,7 +84,7 @@ def test_processes_together_never_take_more_than_the_limit(
     shelf: Shelf, play: Play, places: int
 ) -> None:
     async def story() -> None:
-        upstream = Upstream()
+        upstream = Upstream(fills=places)
         processes = [Process(name, shelf, at_once=places) for name in ("a", "b", "c")]
         await asyncio.gather(*(process.serve(upstream, 20) for process in processes))
         assert upstream.most == places
@@ -93,7 +96,7 @@ def test_a_process_that_holds_all_places_leaves_some_to_one_that_waits(
     shelf: Shelf, play: Play
 ) -> None:
     async def story() -> None:
-        upstream = Upstream()
+        upstream = Upstream(fills=2)
         greedy, modest = Process("a", shelf, at_once=2), Process("b", shelf, at_once=2)
         crowd = asyncio.create_task(greedy.serve(upstream, 5000))
         await until(lambda: greedy.served)
@@ -125,12 +128,12 @@ def test_places_of_a_process_that_says_nothing_come_back_when_its_lease_lapses(
     shelf: Shelf, play: Play
 ) -> None:
     async def story() -> None:
-        shelf.lease = 0.5
         dead, alive = Process("a", shelf, at_once=1), Process("b", shelf, at_once=1)
         await dead.gate.enter(Silent().tell)
         dead.gate.close()
         asker = Asker(alive.gate)
         await asker.until_told("Waiting for a place: “Upstream” takes 1 at once.")
+        shelf.later = 2 * shelf.lease
         await asker.task
 
     play(story())
@@ -209,7 +212,9 @@ def test_a_limit_that_is_lowered_or_raised_counts_for_those_who_wait(
             await process.limit(2)
         await until(lambda: upstream.busy <= 2)
         upstream.most = 0
-        await asyncio.sleep(0.3)  # time enough to take more, if anybody would
+        await until(lambda: upstream.most == 2)
+        answered = upstream.answered
+        await until(lambda: upstream.answered > answered + 20)
         assert upstream.most == 2
         for crowd in crowds:
             crowd.cancel()
@@ -249,7 +254,11 @@ def test_without_a_limit_nobody_is_asked(shelf: Shelf, play: Play) -> None:
     play(story())
 
 
-def test_many_who_come_at_once_ask_once_and_are_told_nothing(shelf: Shelf, play: Play) -> None:
+def test_many_who_come_at_once_ask_once_and_are_told_nothing(
+    shelf: Shelf, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allotments, "RENEW", LONG)  # however long it takes them to go in
+
     async def story() -> None:
         process = Process("a", shelf, at_once=1000)
         askers = [Asker(process.gate) for _ in range(500)]

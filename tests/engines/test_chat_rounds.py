@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import pytest
 
-from assistant_manager.engines.allotments import Limits
 from assistant_manager.engines.base import (
     ConnectionInfo,
     MessageItem,
@@ -21,11 +21,10 @@ from assistant_manager.engines.base import (
 )
 from assistant_manager.engines.chat import ChatEngine
 from assistant_manager.engines.exceptions import Rejected, Unavailable
-from assistant_manager.engines.gates import gate_of
+from assistant_manager.engines.gates import Standing, Tell, gate_of
 from tests.engines.chat import asked, persist, scripted
 from tests.engines.conftest import Await
-from tests.engines.turns import CODE, WEATHER, answer_of, finish, say
-from tests.fakes.shares import Shelf
+from tests.engines.turns import CODE, PATIENCE, WEATHER, answer_of, finish, say
 from tests.fakes.upstream.running import Upstream
 
 BERN = {"name": "get_weather", "arguments": {"place": "Bern"}}
@@ -236,22 +235,37 @@ def test_a_model_that_never_answers_is_stopped(play: Any, upstream: Upstream) ->
     assert len(asked(upstream)) == 3
 
 
-def test_each_round_waits_for_the_connections_quota(
-    chat: ChatEngine, chat_connection: ConnectionInfo, upstream: Upstream, wait_for: Await
+def test_each_round_waits_at_the_connections_gate(
+    chat: ChatEngine,
+    chat_connection: ConnectionInfo,
+    upstream: Upstream,
+    wait_for: Await,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def play() -> float:
-        gate = gate_of(chat_connection.id)
-        gate.configure("Slow", Limits(per_minute=60), Shelf().of("this one"))
-        for _ in range(5):  # what may be used at once
-            await gate.enter(_say_nothing)
-        used_up_at = time.time()
-        await persist(chat, scripted(chat_connection, {"code": "1", "code_rounds": 2}))
-        gate.close()
-        return used_up_at
+    asked_before: list[int] = []
 
-    used_up_at = wait_for(play())
-    last = upstream.journal("POST", "/chat/completions")[2]
-    assert last["at"] - used_up_at > 1.9, "two rounds after the first, one a second"
+    async def play() -> None:
+        gate = gate_of(chat_connection.id)
+        enter_again = gate.enter_again
+
+        async def come(tell: Tell) -> None:
+            asked_before.append(len(asked(upstream)))
+            await enter_again(tell)
+
+        monkeypatch.setattr(gate, "enter_again", come)
+        gate.wait_for_quota(1200)
+        turn = scripted(chat_connection, {"code": "1", "code_rounds": 2})
+        playing = asyncio.create_task(persist(chat, turn))
+        async with asyncio.timeout(PATIENCE):
+            while not asked_before:
+                await asyncio.sleep(0.02)
+        assert len(asked(upstream)) == 1
+        gate.read(Standing())
+        await playing
+
+    wait_for(play())
+    assert asked_before == [1, 2], "the first round is the driver's to ask for"
+    assert len(asked(upstream)) == 3
 
 
 @pytest.mark.parametrize("faults", [[None, "500"], ["cut_middle"]])
@@ -267,17 +281,13 @@ def test_what_failed_waits_at_the_gate_before_it_is_asked_again(
     async def play() -> float:
         with pytest.raises(Unavailable):
             await finish(chat, turn)
-        gate_of(chat_connection.id).wait_for_quota(1.0)
         paused_at = time.time()
+        gate_of(chat_connection.id).wait_for_quota(1.0)
         await persist(chat, turn)
         return paused_at
 
     paused_at = wait_for(play())
     assert upstream.journal("POST", "/chat/completions")[len(faults)]["at"] - paused_at > 0.9
-
-
-async def _say_nothing(reason: str) -> None:
-    pass
 
 
 def test_an_answer_that_hit_a_limit_stays_open(play: Any) -> None:

@@ -24,6 +24,8 @@ from tests.engines.conftest import Await
 from tests.engines.turns import answer_of, finish, make_turn
 
 HERE = Path(__file__).parent
+LONG = 280
+"""Seconds for all questions of a file, which wait for each other."""
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -75,7 +77,7 @@ def score(engine: EmbeddedEngine, wait_for: Await, name: str) -> tuple[int, list
     async def ask_all() -> list[Progress]:
         # Side by side, as far as the sandbox has kernels.
         turns = [make_turn(item["ask"], run_id=f"run_{name}_{at}") for at, item in enumerate(items)]
-        return await asyncio.gather(*(finish(engine, turn) for turn in turns))
+        return await asyncio.gather(*(finish(engine, turn, within=LONG) for turn in turns))
 
     right, wrong = 0, []
     for item, progress in zip(items, wait_for(ask_all()), strict=True):
@@ -90,6 +92,7 @@ def score(engine: EmbeddedEngine, wait_for: Await, name: str) -> tuple[int, list
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_36_of_the_40_questions_are_answered_and_none_wrongly(
     embedded: EmbeddedEngine, wait_for: Await
 ) -> None:
@@ -99,6 +102,7 @@ def test_36_of_the_40_questions_are_answered_and_none_wrongly(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_of_the_questions_written_later_none_is_answered_wrongly(
     embedded: EmbeddedEngine, wait_for: Await
 ) -> None:

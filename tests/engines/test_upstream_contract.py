@@ -33,7 +33,7 @@ WAYS = {
     "assistants": ("assistants", {"poll_seconds": 0.05}),
 }
 FIRST, SECOND = "sk-first-000000001111", "sk-second-00000002222"
-PATIENCE = 40
+PATIENCE = 60
 LONG = 600
 """Seconds an upstream works on what is to be interrupted."""
 

@@ -37,8 +37,8 @@ WEATHER = {
         },
     },
 }
-PATIENCE = 30
-"""Seconds for an answer that takes less than one."""
+PATIENCE = 60
+"""Seconds for an answer that takes less than one: a busy machine may stand still for ten."""
 DEADLINE = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -73,10 +73,10 @@ def sighting_of(turn: Turn, progress: Progress) -> Sighting:
     )
 
 
-async def finish(engine: Engine, turn: Turn) -> Progress:
+async def finish(engine: Engine, turn: Turn, *, within: float = PATIENCE) -> Progress:
     """Looks until the attempt no longer works; state makes the trip through JSON, as in a row."""
     progress = await engine.start(turn)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(within):
         while progress.outcome == "working":
             await asyncio.sleep(progress.look_again)
             stored = replace(progress, state=json.loads(json.dumps(progress.state)))

@@ -48,14 +48,13 @@ class Pictures(BaseHTTPRequestHandler):
     """What lies on a server with a certificate."""
 
     def do_GET(self) -> None:
-        content = {"/large.png": PNG * 40, "/slow.png": PNG}.get(self.path, PNG)
+        content = PNG * 40 if self.path == "/large.png" else PNG
         self.send_response(302 if self.path == "/moved.png" else 200)
         self.send_header("Location", "/plot.png")
         self.end_headers()
         with suppress(OSError):  # nobody listens any more
-            for byte in content if self.path == "/slow.png" else ():
-                self.wfile.write(bytes([byte]))
-                self.server.gone.wait(0.1)  # type: ignore[attr-defined]
+            while self.path == "/slow.png" and not self.server.gone.wait(0.1):  # type: ignore[attr-defined]
+                self.wfile.write(b"\0")
             self.wfile.write(content)
 
     def log_message(self, *args: Any) -> None:
