@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
@@ -72,6 +74,7 @@ def request_run(
     if model is None:
         raise UnknownModel(fields["model"])
     said = [assistant.instructions if instructions is None else instructions]
+    now = timezone.now()
     run = Run(
         project_id=locked.project_id,
         thread=locked,
@@ -87,6 +90,10 @@ def request_run(
         wants_review=_drawn(assistant),
         connection=model.connection,
         upstream_model=model.upstream_name or fields["model"],
+        # Of one moment: programs subtract these from each other.
+        created_at=now,
+        due_at=now,
+        expires_at=now + timedelta(seconds=settings.RUN_LIFETIME_SECONDS),
         **fields,
     )
     bulk.add(run)
