@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ from tests import factories
 
 @pytest.fixture
 def used_token(token: str, project: Project) -> str:
-    """A key whose use was noted a moment ago, as that of a program at work."""
-    ApiKey.objects.filter(project=project).update(last_used_at=timezone.now())
+    """A key whose use was noted lately, as that of a program at work: whenever it is asked."""
+    used_at = timezone.now() + timedelta(hours=1)
+    ApiKey.objects.filter(project=project).update(last_used_at=used_at)
     return token
 
 
