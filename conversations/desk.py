@@ -161,6 +161,8 @@ class Desk:
         for kind, engine in self._engines.items():
             try:
                 await asyncio.wait_for(engine.close(), CLOSE_WITHIN)
+            except TimeoutError:
+                logger.warning("The engine “%s” was not closed in time", kind)
             except Exception:
                 logger.exception("The engine “%s” could not be closed", kind)
         self._database.shutdown(wait=False)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 PIECE = 64 * 1024
 USUAL_PORTS = {"http": 80, "redis": 6379}
 A_MOMENT = 0.05
-CALL_WITHIN = 30
+CALL_WITHIN = 60
 """Seconds; a call takes a thousandth of one."""
 
 

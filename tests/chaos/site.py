@@ -23,8 +23,10 @@ Worker: TypeAlias = "subprocess.Popen[bytes]"
 
 LEASE = 1.5
 ADOPTION = 10.0
-STOPS_WITHIN = 60
+STOPS_WITHIN = 120
 """Seconds; five at most are meant, on a quiet machine."""
+LIFETIME = 3600
+"""Seconds of a run: however slow the machine, no run is to expire here."""
 
 
 def unavailable() -> set[Kind]:
@@ -110,7 +112,11 @@ class Site:
 
     def _start(self) -> Worker:
         through = {"REDIS_URL": self._broker.url} if self._broker is not None else {}
-        times = {"DRIVER_LEASE_SECONDS": str(LEASE), "ADOPTION_SECONDS": str(ADOPTION)}
+        times = {
+            "DRIVER_LEASE_SECONDS": str(LEASE),
+            "ADOPTION_SECONDS": str(ADOPTION),
+            "RUN_LIFETIME_SECONDS": str(LIFETIME),
+        }
         return start_worker(self.log, **times, **through)
 
     def _end(self, worker: Worker, how: signal.Signals) -> None:

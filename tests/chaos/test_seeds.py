@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from assistant_manager.models import Connection, Model, Project
@@ -24,7 +25,7 @@ from conversations.models import Run, RunAttempt, RunStatus
 from tests.chaos.clients import Clients
 from tests.chaos.disturbances import Plan, Question, plan, told
 from tests.chaos.relay import Relay
-from tests.chaos.site import Site, site, unavailable
+from tests.chaos.site import LIFETIME, Site, site, unavailable
 from tests.factories import make_project
 from tests.fakes import engine
 from tests.fakes.upstream.running import Upstream
@@ -37,7 +38,7 @@ WEBHOOK_SECRET = f"whsec_{base64.b64encode(b'thirty-two bytes of a secret ...').
 FILE = "tests/chaos/test_seeds.py"
 PACE = 0.1
 """Seconds between two looks at what clients have to do."""
-END_WITHIN = 300 + RUNS / 2
+END_WITHIN = 600 + RUNS / 2
 """Seconds from the last disturbance to the end of the last run; a tenth of it is usual."""
 
 
@@ -47,13 +48,14 @@ def seeds() -> list[int]:
 
 
 @pytest.fixture
-def project(transactional_db: None) -> Project:
+def project(transactional_db: None, settings: Settings) -> Project:
+    settings.RUN_LIFETIME_SECONDS = LIFETIME
     return make_project()
 
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.timeout(600 + 2 * RUNS)
+@pytest.mark.timeout(1200 + 2 * RUNS)
 @pytest.mark.parametrize("seed", seeds())
 def test_nothing_is_lost_and_nothing_is_done_twice(
     seed: int, project: Project, upstream: Upstream, live_server: LiveServer, tmp_path: Path

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from assistant_manager.models import Connection, Model, Project
 from assistant_manager.secrets import Secret
+from conversations.driver import STOP_WITHIN
 from conversations.models import Run, RunAttempt
 from conversations.services import runs
 from conversations.services.threads import text_content
@@ -25,12 +27,12 @@ from tests.processes import start_worker
 
 RUNS = 1000
 LEASE = 3.0
-PATIENCE = 120
+PATIENCE = 240
 """Seconds for what takes one to ten."""
 
 
 @pytest.fixture
-def project(transactional_db: None, upstream: Upstream) -> Project:
+def project(transactional_db: None, upstream: Upstream, settings: Settings) -> Project:
     row = Connection.objects.create(
         name="Slow",
         kind="responses",
@@ -38,6 +40,7 @@ def project(transactional_db: None, upstream: Upstream) -> Project:
         key_1=Secret("sk-slow-12345678"),
     )
     Model.objects.create(name="slow", connection=row)
+    settings.RUN_LIFETIME_SECONDS = 3600
     return make_project()
 
 
@@ -62,7 +65,7 @@ def held_by(worker: subprocess.Popen[bytes]) -> int:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(6 * PATIENCE)
 def test_the_next_worker_goes_on_with_a_thousand_runs(
     project: Project, upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -83,7 +86,8 @@ def test_the_next_worker_goes_on_with_a_thousand_runs(
         mine = Run.objects.filter(leased_by__contains=f":{first.pid}:")
         told = wait_for(lambda: not mine.exists() or first.poll() is not None, PATIENCE, log)
         first.wait(timeout=PATIENCE)
-        assert not mine.exists(), "it stopped without handing its runs over"
+        gave_up = told > STOP_WITHIN and "were not handed over" in log.read_text()
+        assert gave_up or not mine.exists(), "it stopped without handing its runs over"
 
         second = start()
         wait_for(lambda: held_by(second) == RUNS, PATIENCE, log)
