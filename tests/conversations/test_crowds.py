@@ -17,7 +17,11 @@ from tests.conversations.driving import ask, wait, wait_until
 from tests.factories import make_assistant
 from tests.fakes.engine import KIND
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("scripted")]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("scripted"),
+    pytest.mark.timeout(300),
+]
 
 CAPACITY = 20
 

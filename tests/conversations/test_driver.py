@@ -255,6 +255,7 @@ def test_a_driver_that_stood_still_for_longer_than_its_lease_goes_on_with_its_ru
     assert ScriptedEngine.starts[f"{run.public_id}:1"] == 1
 
 
+@pytest.mark.timeout(300)
 def test_two_drivers_share_the_work_and_do_none_of_it_twice(settings: Settings) -> None:
     settings.DRIVER_LEASE_SECONDS = 60  # neither seems dead to the other because it was slow
     asked = [ask(seconds=0.1, look_again=0.02) for _ in range(30)]

@@ -182,6 +182,7 @@ def endless() -> Iterator[Run]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("scripted")
+@pytest.mark.timeout(300)
 class TestDrivers:
     def test_one_connection_alone_may_fill_a_driver(self, endless: Run) -> None:
         with going() as driver:
