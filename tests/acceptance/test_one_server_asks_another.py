@@ -13,7 +13,10 @@ from openai import OpenAI
 
 from tests.acceptance.site import Site, eventually, fresh_environment, manage
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK, of every call
+pytestmark = [
+    pytest.mark.timeout(300),  # two whole sites are started
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # the SDK, of every call
+]
 
 QUESTION = "I need to solve the equation `3x + 11 = 14`. Can you help me?"
 CODE = {"type": "code_interpreter"}
@@ -107,7 +110,7 @@ def test_the_quickstart_question_is_answered_by_the_other_server(
     (call,) = steps[0].step_details.tool_calls
     assert "Eq(3*x + 11, 14)" in call.code_interpreter.input
     assert call.code_interpreter.outputs[0].logs.strip() == "[1]"
-    assert eventually(lambda: f"For {run.id}" not in names(upstream), within=30), "tidied up"
+    assert eventually(lambda: f"For {run.id}" not in names(upstream), within=120), "tidied up"
 
 
 @pytest.mark.parametrize("model", ["by-v1", "by-azure"])

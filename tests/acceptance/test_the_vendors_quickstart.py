@@ -18,6 +18,8 @@ DOCUMENT = (Path(__file__).parent / "quickstart.md").read_text()
 CALLS = dict(
     re.findall(r"^## ([^\n]+)\n\n```console\n(.+?)```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 )
+pytestmark = pytest.mark.timeout(300)  # a whole site is started
+
 HOST = "https://YOUR_RESOURCE_NAME.openai.azure.com/openai"
 
 
@@ -38,7 +40,7 @@ class Reader:
             env={**os.environ, "AZURE_OPENAI_API_KEY": self.key, "no_proxy": "*"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
@@ -46,7 +48,7 @@ class Reader:
         return answer
 
     def run_until_ended(self) -> dict[str, Any]:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             run = self.paste("Retrieve the status of the run")
             if run["status"] not in ("queued", "in_progress"):
@@ -94,7 +96,7 @@ def python_that_ran(site: Site, door: str, run: dict[str, Any]) -> list[tuple[st
         ["curl", "-s", "--noproxy", "*", url, "-H", f"api-key: {site.key}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     found = []
     for step in json.loads(done.stdout)["data"]:

@@ -12,6 +12,8 @@ from openai import OpenAI
 
 from tests.acceptance.site import Site, manage
 
+pytestmark = pytest.mark.timeout(300)  # a whole site is started
+
 QUESTION = "I need to solve the equation `3x + 11 = 14`. Can you help me?"
 
 
@@ -64,16 +66,16 @@ def test_the_official_sdk_gets_the_answer(site: Site) -> None:
 def test_the_printed_line_works_as_pasted(site: Site) -> None:
     line = site.said(r"Try +(curl .+)")
 
-    pasted = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
+    pasted = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     run = json.loads(pasted.stdout)
 
     assert run["object"] == "thread.run"
     path = f"{site.url}/v1/threads/{run['thread_id']}/runs/{run['id']}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while run["status"] in ("queued", "in_progress") and time.monotonic() < deadline:
         time.sleep(0.1)
         again = ["curl", "-s", path, "-H", f"api-key: {site.key}"]
-        run = json.loads(subprocess.run(again, capture_output=True, timeout=30).stdout)
+        run = json.loads(subprocess.run(again, capture_output=True, timeout=60).stdout)
     assert run["status"] == "completed", run
 
 
@@ -101,7 +103,7 @@ class Visit:
 
 def visit(site: Site, path: str, cookies: str = "") -> Visit:
     """One GET, redirects not followed."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
         connection.request("GET", path, headers={"Cookie": cookies} if cookies else {})
         return Visit(connection.getresponse())
