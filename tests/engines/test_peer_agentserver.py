@@ -22,7 +22,7 @@ from assistant_manager.engines.base import (
     TurnMessage,
 )
 from assistant_manager.engines.exceptions import Rejected
-from assistant_manager.engines.responses import ResponsesEngine
+from assistant_manager.engines.responses import ResponsesEngine, engine
 from assistant_manager.engines.responses.options import ResponsesOptions
 from assistant_manager.models import Connection, Model
 from assistant_manager.secrets import Secret
@@ -175,8 +175,13 @@ def test_without_the_background_the_answer_is_there_at_once_and_nowhere_else(
 
 
 def test_an_answer_that_is_not_wanted_any_more_is_stopped(
-    responses: ResponsesEngine, ask: Any, wait_for: Await, peer: Peer
+    responses: ResponsesEngine,
+    ask: Any,
+    wait_for: Await,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(engine, "SILENCE", 0.2)
     sighting = sighting_of(turn := ask("slow"), wait_for(responses.start(turn)))
     assert wait_for(responses.look(sighting)).outcome == "working"
     wait_for(responses.cancel(sighting))
@@ -276,7 +281,7 @@ def test_a_run_that_is_cancelled_leaves_nothing_there(driver: Driver, peer: Peer
     run = becomes(ask_as_a_person(peer, "slow"), lambda run: bool(upstream_id(run)))
     runs.cancel_run(run=run)
     becomes(run, lambda run: run.status == "cancelled")
-    assert peer.status_of(upstream_id(run)) == ""
+    assert soon(lambda: peer.status_of(upstream_id(run)) == "")
 
 
 def test_an_answer_that_a_crash_left_in_progress_for_ever_expires(

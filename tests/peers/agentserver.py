@@ -1,6 +1,6 @@
 """Microsoft's host for agents, which serves the Responses API: `python -m tests.peers.agentserver`.
 
-What is asked decides what happens: with the word "slow" it takes a minute, with "fail" it raises,
+What is asked decides what happens: with the word "slow" it takes ten minutes, with "fail" it raises,
 with "weather" it calls a function first; else the question comes back as an echo.
 """
 
@@ -23,9 +23,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PREFIX = "/openai/v1"
 """As on Azure."""
-PATIENCE = 30
+PATIENCE = 90
 """Seconds to start or stop; it needs one."""
-SLOW_SECONDS = 60
+SLOW_SECONDS = 600
 
 
 class Peer:
@@ -96,7 +96,8 @@ def make_host() -> Any:
         ResponsesServerOptions,
     )
 
-    options = ResponsesServerOptions(default_model="peer", shutdown_grace_period_seconds=1)
+    # So long may its disk take to store an answer that is to be deleted.
+    options = ResponsesServerOptions(default_model="peer", shutdown_grace_period_seconds=30)
     host = ResponsesAgentServerHost(prefix=PREFIX, options=options, configure_observability=None)
 
     async def answer(request: Any, context: Any, cancelled: asyncio.Event) -> AsyncIterator[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 NODE = HERE / "node"
 PROGRAM = NODE / "node_modules/.bin/llmock"
-PATIENCE = 30
+PATIENCE = 60
 """Seconds to start or stop; it needs one."""
 
 

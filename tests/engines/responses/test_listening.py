@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from assistant_manager.engines import web
 from assistant_manager.engines.base import Progress, Sighting, ToolCallsItem, Turn
 from assistant_manager.engines.exceptions import Unavailable, Unknown
 from assistant_manager.engines.responses import ResponsesEngine, engine, held, listening
@@ -27,6 +28,8 @@ LISTEN = {"listen": True, "poll_seconds": 0.02}
 LONG = 600
 """Seconds an upstream works on what is to be interrupted."""
 PATIENCE = 60
+STEP_DONE = 3
+"""The number of the event that ends a step of code, where that is what an answer begins with."""
 Listen = Callable[..., Turn]
 
 
@@ -131,11 +134,12 @@ def test_the_end_is_known_when_it_comes_and_no_sooner(
 
 
 def test_a_step_is_shown_before_the_answer_is_there(
-    responses: ResponsesEngine, turn: Listen, wait_for: Await
+    responses: ResponsesEngine, turn: Listen, wait_for: Await, upstream: Upstream
 ) -> None:
     async def scenario() -> tuple[Progress, Progress]:
-        asked = turn(code="6 * 7", logs="42", answer="It is forty-two. " * 8, seconds=4)
+        asked = turn(code="6 * 7", logs="42", answer="It is forty-two.", gate=STEP_DONE)
         shown = await responses.look(await started(responses, asked))
+        upstream.open_gate()
         return shown, await responses.look(sighting_of(asked, shown))
 
     shown, last = wait_for(scenario())
@@ -199,7 +203,8 @@ def test_what_was_done_before_a_cut_is_still_shown_after_it(
     responses: ResponsesEngine, turn: Listen, wait_for: Await
 ) -> None:
     async def scenario() -> Progress:
-        script = {"code": "6 * 7", "answer": "long " * 16, "seconds": 6, "stream_faults": ["cut:4"]}
+        cut = [f"cut:{STEP_DONE}"]
+        script = {"code": "6 * 7", "gate": STEP_DONE + 1, "stream_faults": cut}
         return await responses.look(await started(responses, turn(**script)))
 
     assert [item.key for item in wait_for(scenario()).items] == ["tools-0"]
@@ -233,10 +238,18 @@ async def patiently(engine: ResponsesEngine, turn: Turn) -> Progress:
 
 
 def test_an_upstream_whose_streams_never_last_is_only_looked_at(
-    hear: Callable[..., Progress], upstream: Upstream
+    responses: ResponsesEngine, turn: Listen, wait_for: Await, upstream: Upstream
 ) -> None:
-    always = ["cut:1", *["empty"] * 50]
-    assert answer_of(hear(stream_faults=always, seconds=2)) == "x = 1"
+    asked = turn(stream_faults=["cut:1", *["empty"] * 50], gate=1)
+
+    async def scenario() -> Progress:
+        progress = await responses.start(asked)
+        for _ in range(3 * engine.LOSSES_AT_MOST):
+            progress = await responses.look(sighting_of(asked, progress))
+        upstream.open_gate()
+        return await responses.look(sighting_of(asked, progress))
+
+    assert answer_of(wait_for(scenario())) == "x = 1"
     assert len(streams(upstream)) <= engine.LOSSES_AT_MOST + 1
     assert all("stream" not in query for query in looks(upstream)[-engine.LOSSES_AT_MOST :])
 
@@ -303,7 +316,7 @@ def test_a_look_that_is_cancelled_hangs_up_and_may_be_made_again(
     responses: ResponsesEngine, turn: Listen, wait_for: Await, upstream: Upstream
 ) -> None:
     async def scenario() -> Progress:
-        asked = turn(seconds=2)
+        asked = turn(gate=1)
         sighting = await started(responses, asked)
         looking = asyncio.create_task(responses.look(sighting))
         await asyncio.sleep(0)
@@ -313,6 +326,7 @@ def test_a_look_that_is_cancelled_hangs_up_and_may_be_made_again(
             await looking
         assert len(responses._held) == 0
         await until(lambda: upstream.journal("POST")[0]["status"] == 499)
+        upstream.open_gate()
         return await responses.look(sighting)
 
     assert answer_of(wait_for(scenario())) == "x = 1"
@@ -367,8 +381,10 @@ def test_without_room_for_another_stream_the_answer_is_looked_at(
 
 
 def test_a_connection_is_used_again_after_its_stream_has_ended(
-    responses: ResponsesEngine, turn: Listen, wait_for: Await
+    responses: ResponsesEngine, turn: Listen, wait_for: Await, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(web, "IDLE_SECONDS", PATIENCE)
+
     async def scenario() -> int:
         for _ in range(5):
             asked = turn()

@@ -74,6 +74,10 @@ def retire(upstream: Upstream, body: dict[str, Any]) -> None:
     upstream.state.retired = body.get("how", "410")
 
 
+def open_gate(upstream: Upstream, body: dict[str, Any]) -> None:
+    upstream.state.gate.set()
+
+
 def headers(upstream: Upstream, body: dict[str, Any]) -> None:
     upstream.state.headers = body
 
@@ -100,6 +104,7 @@ CHANGES = {
     "chaos": chaos,
     "revoke": revoke,
     "retire": retire,
+    "gate": open_gate,
     "headers": headers,
     "webhooks": webhooks,
     "announce": announce,

@@ -52,6 +52,8 @@ async def stream(
             faults.hang_up(call)
         if trouble and number == max(place, after + 1):
             await TROUBLES[trouble](call, opened)
+        if number == response.script.get("gate"):
+            await response.gate.wait()
     await opened.write_eof()
     return opened
 

@@ -52,6 +52,7 @@ class Response:
     output: list[dict[str, Any]]
     usage: dict[str, Any] | None
     created: float
+    gate: asyncio.Event
     cancelled: bool = False
     is_streamed: bool = False
     rendered: dict[str, bytes] = field(default_factory=dict)
@@ -61,10 +62,16 @@ class Response:
         return self.created + float(self.script.get("seconds", 0))
 
     @property
+    def is_held(self) -> bool:
+        return "gate" in self.script and not self.gate.is_set()
+
+    @property
     def status(self) -> str:
         now = time.time()
         if self.cancelled:
             return "cancelled"
+        if self.is_held:
+            return "in_progress"
         if now >= self.until:
             return str(self.script.get("status", "completed"))
         started = self.created + QUEUED_SHARE * (self.until - self.created)
@@ -128,7 +135,8 @@ def make(state: State, body: dict[str, Any]) -> Response:
     shown = {name: body.get(name) or default for name, default in ECHOED.items()}
     shown |= {"id": new_id("resp_"), "object": "response", "created_at": int(now)}
     counted = script.usage(told, [body.get("instructions"), items], made)
-    return Response(shown["id"], told, shown, items, made, counted and usage(*counted), now)
+    spent = counted and usage(*counted)
+    return Response(shown["id"], told, shown, items, made, spent, now, state.gate)
 
 
 def input_items(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -66,6 +66,10 @@ class Upstream:
         """No more Assistants API: `410` says so, `404` says nothing, `` brings it back."""
         self._post("retire", how=how)
 
+    def open_gate(self) -> None:
+        """Lets the responses end that their script holds at a gate."""
+        self._post("gate")
+
     def forget(self, id: str) -> None:
         """Loses a response, file, vector store, thread or run."""
         self._post("forget", id=id)

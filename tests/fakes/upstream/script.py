@@ -22,6 +22,8 @@ Instructions that are no JSON mean the default script. Keys, all optional:
 - `usage`: null, or {"input_tokens", "output_tokens"}
 - `stream_faults` (with `id`): what befalls each stream of a response that is opened, and after which
   event: "cut:5", "eof:5" (it ends too early), "stall:5", "garbage:5", "error:5"; "empty" has no event at all; null is well
+- `gate`: number of an event; a response is not done, and its streams stop behind that event, until the
+  test opens the gate
 - `scattered`: true, streams come in pieces that end anywhere; `mute`: true, do not stream at all
 - `stubborn`: true, do not stop when cancelled
 - `id` with `faults`, `look_faults`, `submit_faults`, `cancel_faults`, `assistant_faults`: what goes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ class State:
         self.headers: dict[str, str] = {}
         self.revoked: set[str] = set()
         self.retired: str | None = None
+        self.gate = asyncio.Event()
         self.used: Counter[tuple[str, str]] = Counter()
         self.asked: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
