@@ -555,7 +555,7 @@ def machine_of(cast: Cast) -> type[LifeOfARun]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600 + 10 * EXAMPLES)
+@pytest.mark.timeout(1200 + 10 * EXAMPLES)
 def test_runs_live_by_their_rules_whoever_does_what_when(cast: Cast) -> None:
     run_state_machine_as_test(
         machine_of(cast),
