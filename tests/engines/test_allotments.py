@@ -16,6 +16,8 @@ from assistant_manager.engines.gates import Gate
 from tests.engines.test_gates import LONG, Asker, Silent, limited
 from tests.fakes.shares import Shelf
 
+CROWD = 20
+"""More than there are places anywhere here."""
 Play = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
@@ -38,13 +40,22 @@ class Process:
         self.served = 0
 
     async def serve(self, upstream: Upstream, runs: int) -> None:
-        async def serve_one() -> None:
-            await self.gate.enter(Silent().tell)
-            await upstream.answer()
-            self.served += 1
-            self.gate.leave()
+        await asyncio.gather(*(self._serve_one(upstream) for _ in range(runs)))
 
-        await asyncio.gather(*(serve_one() for _ in range(runs)))
+    async def serve_crowd(self, upstream: Upstream) -> None:
+        """Without end: for each that leaves another one comes."""
+
+        async def come_again_and_again() -> None:
+            while True:
+                await self._serve_one(upstream)
+
+        await asyncio.gather(*(come_again_and_again() for _ in range(CROWD)))
+
+    async def _serve_one(self, upstream: Upstream) -> None:
+        await self.gate.enter(Silent().tell)
+        await upstream.answer()
+        self.served += 1
+        self.gate.leave()
 
     async def limit(self, at_once: int | None) -> None:
         self.gate.configure("Upstream", Limits(at_once), self.shelf.of(self.name))
@@ -98,10 +109,9 @@ def test_a_process_that_holds_all_places_leaves_some_to_one_that_waits(
     async def story() -> None:
         upstream = Upstream(fills=2)
         greedy, modest = Process("a", shelf, at_once=2), Process("b", shelf, at_once=2)
-        crowd = asyncio.create_task(greedy.serve(upstream, 5000))
+        crowd = asyncio.create_task(greedy.serve_crowd(upstream))
         await until(lambda: greedy.served)
         await modest.serve(upstream, 10)
-        assert not crowd.done()
         assert upstream.most == 2
         crowd.cancel()
         await asyncio.wait([crowd])
@@ -113,7 +123,7 @@ def test_two_processes_take_turns_for_a_single_place(shelf: Shelf, play: Play) -
     async def story() -> None:
         upstream = Upstream()
         processes = [Process(name, shelf, at_once=1) for name in ("a", "b")]
-        crowds = [asyncio.create_task(process.serve(upstream, 5000)) for process in processes]
+        crowds = [asyncio.create_task(process.serve_crowd(upstream)) for process in processes]
         for turns in (1, 5):
             await until(partial(all_have_served, processes, turns))
         assert upstream.most == 1
@@ -203,7 +213,7 @@ def test_a_limit_that_is_lowered_or_raised_counts_for_those_who_wait(
     async def story() -> None:
         upstream = Upstream(0.05)
         processes = [Process(name, shelf, at_once=1) for name in ("a", "b")]
-        crowds = [asyncio.create_task(process.serve(upstream, 5000)) for process in processes]
+        crowds = [asyncio.create_task(process.serve_crowd(upstream)) for process in processes]
         await until(lambda: upstream.most == 1)
         for process in processes:
             await process.limit(6)
