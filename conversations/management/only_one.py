@@ -24,6 +24,7 @@ def only_one(file: Path) -> Iterator[Callable[[str], None]]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(held.read().strip() or "just starting") from None
+        os.set_inheritable(held.fileno(), True)  # for the program we become (`keeper.py`)
 
         def note(text: str) -> None:
             held.seek(0)

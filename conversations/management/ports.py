@@ -30,6 +30,7 @@ def reserved_port(wanted: int) -> Iterator[int]:
             look.close()
             if not _binds(holder, port, socket.SO_REUSEPORT):
                 continue
+            holder.set_inheritable(True)  # for the program we become (`keeper.py`)
             yield port
             return
     raise NoFreePort(f"No port from {wanted} on is free.")

@@ -2,11 +2,13 @@
 
 Knows nothing of what they are. Each child leads its own session, so that Ctrl-C in a terminal
 reaches the supervisor alone, and is told to stop by the end of its standard input (`child.py`).
+The standard library is all it imports, so that watching costs little memory (`keeper.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from conversations.management.child import GRACE_SECONDS
 
@@ -25,6 +27,31 @@ STEADY_AFTER = 60.0
 """A child that has lived this many seconds is forgiven its earlier deaths."""
 LOG_LIMIT = 5_000_000
 """Bytes of a log beyond which the next start begins a new one and keeps the old as `.1`."""
+
+
+class Adopted:
+    """A child that the program started which this process was before: as much of Popen as it takes."""
+
+    def __init__(self, pid: int, stdin: int) -> None:
+        os.set_inheritable(stdin, False)
+        self.pid = pid
+        self.stdin = os.fdopen(stdin, "wb")
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = math.inf) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.02)
+        return code
 
 
 class Child:
@@ -44,13 +71,49 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
-        self._environment = {**os.environ, **(environment or {})}
-        self._command = [sys.executable, "-m", "conversations.management.child", *arguments]
+        self._arguments = list(arguments)
+        self._environment = dict(environment or {})
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Adopted | None = None
         self._started = 0.0
         self._pause = FIRST_PAUSE
         self._again_at: float | None = None
+
+    @classmethod
+    def adopted(cls, told: Mapping[str, Any]) -> Self:
+        """The child that `handed_over` described, in the program this process has become."""
+        child = cls(
+            told["name"],
+            told["arguments"],
+            folder=Path(told["folder"]),
+            log=Path(told["log"]),
+            environment=told["environment"],
+        )
+        child._started, child._pause = told["started"], told["pause"]
+        child._again_at = told["again_at"]
+        if told["pid"] is not None:
+            child._process = Adopted(told["pid"], told["stdin"])
+        return child
+
+    def handed_over(self) -> dict[str, Any]:
+        """All there is to know, as JSON can carry it. Keeps the child's standard input open for
+        the program that this process is about to become."""
+        stdin = None
+        if self._process is not None and self._process.stdin is not None:
+            stdin = self._process.stdin.fileno()
+            os.set_inheritable(stdin, True)
+        return {
+            "name": self.name,
+            "arguments": self._arguments,
+            "folder": str(self._folder),
+            "log": str(self.log),
+            "environment": self._environment,
+            "started": self._started,
+            "pause": self._pause,
+            "again_at": self._again_at,
+            "pid": self.pid,
+            "stdin": stdin,
+        }
 
     @property
     def pid(self) -> int | None:
@@ -61,9 +124,9 @@ class Child:
         self._started, self._again_at = time.monotonic(), None
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                self._command,
+                [sys.executable, "-m", "conversations.management.child", *self._arguments],
                 cwd=self._folder,
-                env=self._environment,
+                env=os.environ | self._environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -104,7 +167,7 @@ class Child:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+    def _bury(self, process: subprocess.Popen[bytes] | Adopted) -> None:
         """Kill what is left of its session: a server's own workers may outlive it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -130,6 +130,13 @@ def test_nothing_outlives_a_quickstart_that_was_killed_outright(start: Start) ->
     assert eventually(lambda: all_gone(family))
 
 
+def test_once_all_is_ready_little_memory_goes_into_looking_after_it(site: Site) -> None:
+    parent = psutil.Process(site.process.pid)
+
+    assert eventually(lambda: parent.memory_info().rss < 40 * 2**20, 60)
+    assert "quickstart" in parent.cmdline()
+
+
 def test_a_second_start_finds_everything_as_it_was(start: Start) -> None:
     first = start()
     asked = manage(first.environment, "ask", "What is 6 * 7?", "--json")

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -194,3 +195,154 @@ def test_a_folder_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
             pass
     with only_one(file):
         pass
+
+
+class Kept:
+    """A program that started a child, a sleeper, and has become a keeper."""
+
+    def __init__(self, folder: Path, *, first: str = "") -> None:
+        """`first` is what the program does just before it becomes the keeper."""
+        (folder / "module_sleeper.py").write_text(SLEEPER)
+        source = KEPT.format(folder=str(folder), first=first)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", source, "prepares"],
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        self.child = psutil.Process(int(self.process.stdout.readline()))
+
+    def has_become_keeper(self) -> bool:
+        words = psutil.Process(self.process.pid).cmdline()
+        return "conversations.management.keeper" in words and words[-1] == "prepares"
+
+    def line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def ended(self) -> tuple[int, str]:
+        """The exit code, and what was said last."""
+        assert self.process.stdout
+        said = self.process.stdout.read().strip()
+        return self.process.wait(), said
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+KEPT = """
+import os, signal
+from pathlib import Path
+from conversations.management.keeper import become_keeper
+from conversations.management.only_one import only_one
+from conversations.management.stopping import Stopping
+from conversations.management.supervisor import Child, Supervisor
+folder = Path({folder!r})
+child = Child("sleeper", ["module_sleeper"], folder=folder, log=folder / "sleeper.log")
+with only_one(folder / "lock"), Stopping() as stopping, Supervisor(print) as supervisor:
+    supervisor.start(child)
+    print(child.pid, flush=True)
+    {first}
+    become_keeper(supervisor, stopping, folder=Path({str_root!r}))
+    print("Stopped before.", flush=True)
+""".replace("{str_root!r}", repr(str(ROOT)))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
+    with ExitStack() as stack:
+
+        def start(**how: str) -> Kept:
+            made = Kept(tmp_path, **how)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+def test_a_keeper_stays_the_parent_of_the_same_child_and_stops_it(
+    kept: Callable[..., Kept],
+) -> None:
+    keeper = kept()
+    assert eventually(keeper.has_become_keeper, 30)
+    assert keeper.child.ppid() == keeper.process.pid
+
+    keeper.process.send_signal(signal.SIGINT)
+
+    assert keeper.ended() == (0, "Stopping.")
+    assert all_gone([keeper.child])
+
+
+def test_a_keeper_starts_a_dead_child_again(kept: Callable[..., Kept]) -> None:
+    keeper = kept()
+    assert eventually(keeper.has_become_keeper, 30)
+
+    keeper.child.kill()
+
+    assert keeper.line() == "The sleeper was killed by SIGKILL; starting it again in 0.5 s."
+    parent = psutil.Process(keeper.process.pid)
+    assert eventually(lambda: bool(parent.children()), 30)
+    [again] = parent.children()
+    assert again.pid != keeper.child.pid
+    keeper.process.terminate()
+    assert keeper.ended() == (0, "Stopping.")
+    assert all_gone([again])
+
+
+def test_a_child_goes_when_its_keeper_is_killed(kept: Callable[..., Kept]) -> None:
+    keeper = kept()
+    assert eventually(keeper.has_become_keeper, 30)
+
+    keeper.process.kill()
+
+    assert eventually(lambda: all_gone([keeper.child]), 30)
+
+
+def test_a_keeper_still_holds_the_lock(kept: Callable[..., Kept], tmp_path: Path) -> None:
+    keeper = kept()
+    assert eventually(keeper.has_become_keeper, 30)
+
+    with pytest.raises(AlreadyRunning), only_one(tmp_path / "lock"):
+        pass
+
+    keeper.process.terminate()
+    keeper.ended()
+    with only_one(tmp_path / "lock"):
+        pass
+
+
+def test_a_stop_that_comes_while_the_program_changes_is_obeyed(
+    kept: Callable[..., Kept],
+) -> None:
+    keeper = kept(
+        first="signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+
+    assert keeper.ended() == (0, "Stopping.")
+    assert all_gone([keeper.child])
+
+
+def test_a_stop_that_came_before_makes_no_keeper(kept: Callable[..., Kept]) -> None:
+    keeper = kept(first="os.kill(os.getpid(), signal.SIGHUP)")
+
+    assert keeper.ended() == (0, "Stopped before.")
+    assert all_gone([keeper.child])
+
+
+def test_a_keeper_imports_nothing_but_the_standard_library() -> None:
+    source = (
+        "import sys\nimport conversations.management.keeper\n"
+        "print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(ROOT)!r})\n{source}"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert set(done.stdout.split()) == {"conversations", "__main__"}, done.stderr

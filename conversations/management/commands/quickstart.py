@@ -19,6 +19,7 @@ from django.utils import timezone
 from assistant_manager.demo import Demo, ensure_demo, ensure_key
 from conversations.management import first_question
 from conversations.management.introduction import KEY_FILE, introduction, try_sandbox
+from conversations.management.keeper import become_keeper
 from conversations.management.only_one import AlreadyRunning, only_one
 from conversations.management.ports import HOST, NoFreePort, reserved_port
 from conversations.management.stopping import Stopping
@@ -93,10 +94,9 @@ class Command(BaseCommand):
             if not stopping.asked:
                 self._say(introduction(f"http://{HOST}:{port}", demo, tiers.result()))
                 self._say(f"\n  Ready in {time.monotonic() - began:.1f} s. Ctrl-C stops it all.")
-            connections.close_all()
-            while not stopping.asked:
-                supervisor.tend()
-                time.sleep(0.1)
+                pool.shutdown()
+                connections.close_all()
+                become_keeper(supervisor, stopping, folder=settings.BASE_DIR)
             self._say("\nStopping.")
 
     def _migrate(self) -> None:
