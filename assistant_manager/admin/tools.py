@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jsonschema
 from django.core.exceptions import ValidationError
 
 MOST = 128
@@ -36,6 +35,8 @@ def _check_function(number: int, function: Any) -> None:
         raise ValidationError(
             f"Tool {number}: a function needs a name of letters, digits, “_” and “-”, 64 at most."
         )
+    import jsonschema  # takes a while, and most assistants have no functions
+
     parameters = function.get("parameters", {})
     try:
         jsonschema.Draft202012Validator.check_schema(parameters)

@@ -1,7 +1,8 @@
 """A value that satisfies a JSON schema, so that function calls can be tried without a model.
 
 The same schema and texts always give the same value, and the value is validated before it is
-handed out. Nothing is fetched: references must point into the schema itself.
+handed out. Nothing is fetched: references must point into the schema itself. The validator is
+imported on first use, for hardly anybody comes here and all would wait for it at their start.
 """
 
 from __future__ import annotations
@@ -11,12 +12,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from assistant_manager.engines.pattern_example import NoMatch, matching
 
@@ -59,6 +54,12 @@ def example(schema: Schema, texts: Iterable[str] = ()) -> Any:
 
     Follows JSON Schema 2020-12, or the draft that `$schema` names. Raises NoExample.
     """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError, ValidationError
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
     if len(json.dumps(schema)) > LARGEST_SCHEMA:
         raise NoExample("The schema is too large.")
     _check_patterns(schema)
@@ -175,6 +176,10 @@ class _Maker:
         raise NoExample(f"No listed value of '{name}' satisfies the rest of its schema.")
 
     def _is_valid(self, schema: Schema, value: Any) -> bool:
+        from jsonschema import Draft202012Validator
+        from jsonschema.validators import validator_for
+        from referencing import Registry
+
         # The definitions come along, since the references inside are told from the root.
         whole = {**{key: self._root[key] for key in self._root if key[:1] == "$"}, **schema}
         if "definitions" in self._root:

@@ -1,0 +1,1 @@
+import assistant_manager.openai_api.framework  # noqa: F401 - before anything else of REST framework

@@ -77,7 +77,7 @@ class Site:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, module: str) -> psutil.Process:
-        """The process that runs `module`, granian or celery."""
+        """The process that runs `module`, granian or config.worker."""
         for process in psutil.Process(self.process.pid).children():
             if module in process.cmdline():
                 return process

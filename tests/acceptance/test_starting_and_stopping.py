@@ -95,7 +95,7 @@ def test_sigterm_stops_everything_too(start: Start) -> None:
 
 def test_a_killed_worker_comes_back_and_answers(start: Start) -> None:
     site = start()
-    worker = site.child("celery")
+    worker = site.child("config.worker")
 
     worker.kill()
 

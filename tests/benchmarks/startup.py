@@ -124,5 +124,5 @@ def _idle(log: Path) -> Iterator[Sequence[str]]:
 
 def _name(command: Sequence[str]) -> str:
     words = " ".join(command)
-    known = ("quickstart", "celery", "granian", "sandbox", "multiprocessing")
+    known = ("quickstart", "config.worker", "granian", "sandbox", "multiprocessing")
     return next((name for name in known if name in words), command[0] if command else "?")

@@ -151,14 +151,9 @@ def web(port: int) -> Child:
 
 
 def worker() -> Child:
-    # Threads take a fifth of prefork's memory. The three features are for fleets whose members
-    # watch each other, and cost a second at the start.
-    arguments = ["celery", "--quiet", "-A", "config.celery", "worker", "--loglevel", "INFO"]
-    arguments += ["-P", "threads", "-c", "2", "-B"]
-    arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     return Child(
         "worker",
-        arguments,
+        ["config.worker"],
         folder=settings.BASE_DIR,
         log=LOGS / "worker.log",
         environment={"CELERY_SKIP_CHECKS": "1"},  # we run them ourselves meanwhile
