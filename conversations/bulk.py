@@ -13,6 +13,8 @@ from typing import Any, TypeAlias, cast
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Field, Model
 
+from assistant_manager.models.prepared import keeping_plans
+
 Fields: TypeAlias = Sequence["Field[Any, Any]"]
 
 
@@ -26,7 +28,7 @@ def insert(rows: Sequence[Model]) -> None:
 def add(row: Model) -> None:
     """Store a new row, and tell it its key."""
     sql, fields = _insert(type(row))
-    with connection.cursor() as cursor:
+    with keeping_plans() as cursor:
         cursor.execute(f"{sql} RETURNING {_quoted('id')}", values(row, fields))
         row.pk = cursor.fetchone()[0]
     row._state.adding, row._state.db = False, connection.alias

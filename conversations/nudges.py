@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from django.db import connection
 
-CHANNEL = "assistant_manager_runs"
+from conversations.models.events import WORK_CHANNEL as CHANNEL
+
+__all__ = ["CHANNEL", "nudge"]
 
 
 def nudge() -> None:

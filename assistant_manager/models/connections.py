@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
@@ -131,8 +133,10 @@ class Connection(models.Model):
 class ModelQuerySet(models.QuerySet["Model"]):
     def resolve(self, name: str) -> Model | None:
         """The row for `name`, else the `*` default, else None."""
-        found = {model.name: model for model in NAMED.all(name=name)}
-        return found.get(name) or found.get(ANY_MODEL)
+        return serving(name, NAMED.all(name=name))
+
+    def that_may_serve(self, name: str) -> ModelQuerySet:
+        return self.filter(name__in=[name, ANY_MODEL])
 
 
 class Model(models.Model):
@@ -155,7 +159,10 @@ class Model(models.Model):
         return self.name
 
 
-NAMED = Prepared(
-    lambda name: Model.objects.filter(name__in=[name, ANY_MODEL]).select_related("connection")
-)
-"""The rows that may serve a name."""
+NAMED = Prepared(lambda name: Model.objects.that_may_serve(name).select_related("connection"))
+
+
+def serving(name: str, models: Iterable[Model]) -> Model | None:
+    """Of those that may serve `name`, the one that does: its own before the `*` default."""
+    found = {model.name: model for model in models}
+    return found.get(name) or found.get(ANY_MODEL)

@@ -52,7 +52,7 @@ class Prepared(Generic[R]):
     def all(self, **values: str | int) -> list[R]:
         """The rows, for a value for every place."""
         written = self._written.get(connection.vendor) or self._write()
-        with _cursor() as cursor:
+        with keeping_plans() as cursor:
             cursor.execute(written.sql, written.parameters(values))
             rows = cursor.fetchall()
         return list(written.read(rows))
@@ -153,8 +153,8 @@ def _chained(converters: Sequence[Callable[..., Any]], expression: Any) -> Read:
     return read
 
 
-def _cursor() -> Any:
-    """On PostgreSQL one that binds values on the server, so that plans can be kept as well as SQL:
+def keeping_plans() -> Any:
+    """A cursor; on PostgreSQL one that binds values on the server, so that plans can be kept as well as SQL:
     `prepare_threshold` in the database's options says after how many calls."""
     if connection.vendor != "postgresql":
         return connection.cursor()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,14 @@ from django.db import connection, models
 from django.utils import timezone
 
 from assistant_manager.models.base import ProjectQuerySet
+from assistant_manager.models.prepared import keeping_plans
 from conversations import bulk
 
 CHANNEL = "assistant_manager_events"
 """Where PostgreSQL tells those who follow events that there are new ones."""
+
+WORK_CHANNEL = "assistant_manager_runs"
+"""Where it tells the drivers that there is something to do."""
 
 if TYPE_CHECKING:
     from conversations.models.runs import Run
@@ -39,6 +43,19 @@ class RunEventQuerySet(ProjectQuerySet):
         if rows:
             with connection.cursor() as cursor:
                 cursor.executemany(_append(), [_appended(row) for row in rows])
+
+    def append_first(self, run: Run, types: Sequence[str], data: dict[str, Any]) -> None:
+        """The first events of a run that is new, all in one statement: nobody else writes to it, so
+        their numbers are known. Tells those who look for work as well, on commit."""
+        rows = [
+            RunEvent(run_id=run.pk, seq=seq, type=type, data=data)
+            for seq, type in enumerate(types, start=1)
+        ]
+        fields = bulk.fields_of(RunEvent, *_FIRST)
+        with keeping_plans() as cursor:
+            cursor.execute(
+                _first(len(rows)), [value for row in rows for value in bulk.values(row, fields)]
+            )
 
     def after(self, run: Run, seq: int) -> Any:
         return self.filter(run=run, seq__gt=seq).order_by("seq")
@@ -77,8 +94,22 @@ def _append() -> str:
     return f"{insert} RETURNING pg_notify('{CHANNEL}', '')"  # once a transaction, on its commit
 
 
+@cache
+def _first(count: int) -> str:
+    fields = bulk.fields_of(RunEvent, *_FIRST)
+    places = f"({', '.join(['%s'] * len(fields))})"
+    insert = (
+        f"INSERT INTO {bulk.table(RunEvent)} ({bulk.columns(fields)}) "  # noqa: S608
+        f"VALUES {', '.join([places] * count)}"
+    )
+    if connection.vendor != "postgresql":
+        return insert
+    return f"{insert} RETURNING pg_notify('{CHANNEL}', ''), pg_notify('{WORK_CHANNEL}', '')"
+
+
 def _appended(event: RunEvent) -> list[Any]:
     return [event.run_id, event.run_id, *bulk.values(event, bulk.fields_of(RunEvent, *_TOLD))]
 
 
 _TOLD = ("type", "data", "created_at")
+_FIRST = ("run", "seq", *_TOLD)

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from assistant_manager.models import ApiKey, Assistant, Model, ReleasePolicy
+from assistant_manager.models.connections import serving
 from assistant_manager.models.prepared import Prepared
 from conversations import bulk, recording
 from conversations.exceptions import (
@@ -32,18 +33,15 @@ COPIED = ("model", "tools", "temperature", "top_p", "response_format", "reasonin
 """Columns a run takes over from its assistant unless the request says otherwise."""
 
 _STANDING: Prepared[Any] = Prepared(
-    lambda thread: (
-        Thread.objects.filter(pk=thread)
-        .annotate(
-            active=Run.objects.active().filter(thread=thread).values("public_id")[:1],
-            question=Message.objects.filter(thread=thread, role=Role.USER)
-            .order_by("-pk")
-            .values("pk")[:1],
-        )
-        .values_list("active", "question")
+    lambda thread, model: Model.objects.that_may_serve(model).annotate(
+        active=Run.objects.active().filter(thread=thread).values("public_id")[:1],
+        question=Message.objects.filter(thread=thread, role=Role.USER)
+        .order_by("-pk")
+        .values("pk")[:1],
     )
 )
-"""The active run of a thread, and the last question."""
+"""Models that may serve, each with the active run of a thread and its last question beside it: two
+things to know, in one look."""
 
 
 @transaction.atomic
@@ -64,15 +62,15 @@ def request_run(
     model's name; then nothing is stored, the additional messages included.
     """
     locked = Thread.objects.lock(thread)
-    [(active, question)] = _STANDING.all(thread=locked.pk)
-    if active is not None:
-        raise RunActive(locked.public_id, active)
-    for message in store_messages(locked, additional_messages):
-        question = message.pk if message.role == Role.USER else question
     fields = {name: getattr(assistant, name) for name in COPIED} | overrides
-    model = Model.objects.resolve(fields["model"])
+    model: Any = serving(fields["model"], _STANDING.all(thread=locked.pk, model=fields["model"]))
     if model is None:
         raise UnknownModel(fields["model"])
+    if model.active is not None:
+        raise RunActive(locked.public_id, model.active)
+    question = model.question
+    for message in store_messages(locked, additional_messages):
+        question = message.pk if message.role == Role.USER else question
     said = [assistant.instructions if instructions is None else instructions]
     now = timezone.now()
     run = Run(
@@ -88,7 +86,7 @@ def request_run(
         ),
         release_policy=assistant.release_policy,
         wants_review=_drawn(assistant),
-        connection=model.connection,
+        connection_id=model.connection_id,
         upstream_model=model.upstream_name or fields["model"],
         # Of one moment: programs subtract these from each other.
         created_at=now,
@@ -97,10 +95,9 @@ def request_run(
         **fields,
     )
     bulk.add(run)
-    RunEvent.objects.append_all(
-        run, [(f"thread.run.{name}", {"status": "queued"}) for name in ("created", "queued")]
+    RunEvent.objects.append_first(
+        run, ["thread.run.created", "thread.run.queued"], {"status": "queued"}
     )
-    nudge()
     return run
 
 
