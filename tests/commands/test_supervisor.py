@@ -268,7 +268,7 @@ def test_a_keeper_stays_the_parent_of_the_same_child_and_stops_it(
     kept: Callable[..., Kept],
 ) -> None:
     keeper = kept()
-    assert eventually(keeper.has_become_keeper, 30)
+    assert eventually(keeper.has_become_keeper)
     assert keeper.child.ppid() == keeper.process.pid
 
     keeper.process.send_signal(signal.SIGINT)
@@ -279,13 +279,13 @@ def test_a_keeper_stays_the_parent_of_the_same_child_and_stops_it(
 
 def test_a_keeper_starts_a_dead_child_again(kept: Callable[..., Kept]) -> None:
     keeper = kept()
-    assert eventually(keeper.has_become_keeper, 30)
+    assert eventually(keeper.has_become_keeper)
 
     keeper.child.kill()
 
     assert keeper.line() == "The sleeper was killed by SIGKILL; starting it again in 0.5 s."
     parent = psutil.Process(keeper.process.pid)
-    assert eventually(lambda: bool(parent.children()), 30)
+    assert eventually(lambda: bool(parent.children()))
     [again] = parent.children()
     assert again.pid != keeper.child.pid
     keeper.process.terminate()
@@ -295,16 +295,16 @@ def test_a_keeper_starts_a_dead_child_again(kept: Callable[..., Kept]) -> None:
 
 def test_a_child_goes_when_its_keeper_is_killed(kept: Callable[..., Kept]) -> None:
     keeper = kept()
-    assert eventually(keeper.has_become_keeper, 30)
+    assert eventually(keeper.has_become_keeper)
 
     keeper.process.kill()
 
-    assert eventually(lambda: all_gone([keeper.child]), 30)
+    assert eventually(lambda: all_gone([keeper.child]))
 
 
 def test_a_keeper_still_holds_the_lock(kept: Callable[..., Kept], tmp_path: Path) -> None:
     keeper = kept()
-    assert eventually(keeper.has_become_keeper, 30)
+    assert eventually(keeper.has_become_keeper)
 
     with pytest.raises(AlreadyRunning), only_one(tmp_path / "lock"):
         pass

@@ -6,7 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -24,7 +26,16 @@ from conversations.exceptions import (
     UnknownModel,
     WrongOutputs,
 )
-from conversations.models import Message, Run, RunAttempt, RunEvent, RunStatus, RunStep, Thread
+from conversations.models import (
+    Message,
+    Run,
+    RunAttempt,
+    RunEvent,
+    RunStatus,
+    RunStep,
+    Thread,
+    events,
+)
 from conversations.models.status import ACTIVE, ALLOWED_FROM, TERMINAL
 from conversations.services import runs, threads
 from conversations.services.threads import NewMessage, text_content
@@ -216,6 +227,37 @@ def waiting() -> Run:
         details={"type": "tool_calls", "tool_calls": calls},
     )
     return run
+
+
+def test_a_new_runs_events_are_numbered_from_one() -> None:
+    thread = make_thread()
+    run = runs.request_run(thread=thread, assistant=make_assistant(project=thread.project))
+    RunEvent.objects.append(run, "thread.run.in_progress", {})
+
+    assert list(run.events.values_list("seq", "type")) == [
+        (1, "thread.run.created"),
+        (2, "thread.run.queued"),
+        (3, "thread.run.in_progress"),
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_new_run_is_told_to_drivers_and_to_followers() -> None:
+    """By notifications, or by the counter that SQLite keeps of other connections' commits."""
+    thread = make_thread()
+    assistant = make_assistant(project=thread.project)
+    other: Any = connection.copy()
+    with other.cursor() as cursor, closing(other):
+        if connection.vendor == "postgresql":
+            cursor.execute(f"LISTEN {events.CHANNEL}")
+            cursor.execute(f"LISTEN {events.WORK_CHANNEL}")
+            runs.request_run(thread=thread, assistant=assistant)
+            told = {told.channel for told in other.connection.notifies(timeout=60, stop_after=2)}
+            assert told == {events.CHANNEL, events.WORK_CHANNEL}
+        else:
+            before = cursor.execute("PRAGMA data_version").fetchone()
+            runs.request_run(thread=thread, assistant=assistant)
+            assert cursor.execute("PRAGMA data_version").fetchone() != before
 
 
 def test_outputs_complete_the_step_and_queue_the_run(waiting: Run) -> None:
