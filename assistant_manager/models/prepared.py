@@ -11,7 +11,7 @@ import inspect
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from django.db import connection
 from django.db.models import Field, Model, QuerySet
@@ -23,9 +23,11 @@ from django.db.models.query import (
 
 R = TypeVar("R")
 Read = Callable[[Any], Any]
+Value: TypeAlias = str | int | Sequence[int]
 
 _FIRST_PLACE = 2_131_990_000
 """Values no caller means, and small enough for every column of whole numbers: they show where in the SQL the real ones belong."""
+_PLACE = re.compile(r"%%|%s")
 _HOLDER = re.compile(r"%%|%s|\b21319900\d\d\b")
 
 
@@ -33,7 +35,7 @@ class Prepared(Generic[R]):
     """`build` makes the queryset; it is called once, with places for the arguments it names.
 
     A place may be compared with a column of text or of whole numbers, or be the end of a slice;
-    never None. Rows come as the queryset would give them, model instances or tuples. `reads` says
+    never None. The only one of a list, as in `pk__in=[keys]`, stands for all of it. Rows come as the queryset would give them, model instances or tuples. `reads` says
     how columns of these kinds of field are read instead of as the field does.
     """
 
@@ -49,15 +51,15 @@ class Prepared(Generic[R]):
         self._written: dict[str, _Written] = {}
         self._lock = threading.Lock()
 
-    def all(self, **values: str | int) -> list[R]:
-        """The rows, for a value for every place."""
+    def all(self, **values: Value) -> list[R]:
+        """The rows, for a value for every place; for a list, one that is not empty."""
         written = self._written.get(connection.vendor) or self._write()
         with keeping_plans() as cursor:
-            cursor.execute(written.sql, written.parameters(values))
+            cursor.execute(*written.filled(values))
             rows = cursor.fetchall()
         return list(written.read(rows))
 
-    def first(self, **values: str | int) -> R | None:
+    def first(self, **values: Value) -> R | None:
         rows = self.all(**values)
         return rows[0] if rows else None
 
@@ -90,15 +92,27 @@ class _Written:
             self._slots.append((names.get(str(value)), value))
             return "%s"
 
-        self.sql = _HOLDER.sub(holder, sql)
+        self._sql = _HOLDER.sub(holder, sql)
         missing = set(names.values()) - {name for name, _ in self._slots}
         if missing:
             raise TypeError(f"The query has no place for {', '.join(sorted(missing))}.")
         self._readers = self._converters(reads)
         self._rows_as = queryset._iterable_class
 
-    def parameters(self, values: Mapping[str, str | int]) -> list[Any]:
-        return [fixed if name is None else values[name] for name, fixed in self._slots]
+    def filled(self, values: Mapping[str, Value]) -> tuple[str, list[Any]]:
+        """The SQL, with as many places as lists need, and what is in them."""
+        sql = self._sql
+        holders: list[str] = []
+        parameters: list[Any] = []
+        for name, fixed in self._slots:
+            value = [fixed] if name is None else values[name]
+            given = value if isinstance(value, list | tuple) else [value]
+            holders.append(", ".join(["%s"] * len(given)))
+            parameters += given
+        if len(parameters) != len(self._slots):
+            rest = iter(holders)
+            sql = _PLACE.sub(lambda match: match[0] if match[0] == "%%" else next(rest), sql)
+        return sql, parameters
 
     def read(self, rows: Sequence[Any]) -> Iterator[Any]:
         converted = map(tuple, self._converted(rows) if self._readers else rows)

@@ -9,7 +9,7 @@ since the ORM can neither walk from lane to lane nor take the fronts of several 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -60,6 +60,11 @@ SELECT * FROM (
     AND due_at <= %s ORDER BY due_at LIMIT %s OFFSET %s {lock}
 ) AS front_{number}
 """
+_LEASE = """
+UPDATE conversations_run
+SET leased_by = %s, lease_expires_at = %s, due_at = NULL, claims = claims + 1
+WHERE id IN ({keys}) AND (leased_by IS NULL OR lease_expires_at <= %s)
+"""
 
 
 class Lane(NamedTuple):
@@ -108,6 +113,14 @@ def in_turn(now: datetime, limit: int, wanted: Wanted) -> list[int]:
                     ample.append(lane)
         open_lanes = open_lanes[left:] + ample
     return [key for keys in taken.values() for key in keys]
+
+
+def lease(keys: Sequence[int], *, driver: str, until: datetime, now: datetime) -> None:
+    """Give these runs to `driver`. The condition is repeated, so of two drivers that saw the same
+    row one gets it."""
+    sql = _LEASE.format(keys=", ".join(["%s"] * len(keys)))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [driver, _moment(until), *keys, _moment(now)])
 
 
 def _fronts(

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from assistant_manager.models import ApiKey, Assistant, Connection, Project, ReleasePolicy
 from assistant_manager.models.base import ProjectQuerySet, auto, public_id
+from assistant_manager.models.prepared import Prepared
 from conversations import bulk
 from conversations.models import lanes
 from conversations.models.events import RunEvent
@@ -89,16 +90,12 @@ class RunQuerySet(ProjectQuerySet):
         )
 
     def _lease(self, keys: Sequence[int], driver: str, now: datetime) -> list[Run]:
-        """The UPDATE repeats the condition, so of two drivers that saw the same row one gets it."""
         if not keys:
             return []
-        lease = timedelta(seconds=settings.DRIVER_LEASE_SECONDS)
-        self.filter(pk__in=keys).filter(Q(leased_by=None) | Q(lease_expires_at__lte=now)).update(
-            leased_by=driver, lease_expires_at=now + lease, due_at=None, claims=F("claims") + 1
-        )
+        until = now + timedelta(seconds=settings.DRIVER_LEASE_SECONDS)
+        lanes.lease(keys, driver=driver, until=until, now=now)
         # Not by `leased_by`: a planner would rather read all that the driver holds.
-        rows = self.filter(pk__in=keys).select_related("connection").order_by("pk")
-        return [run for run in rows if run.leased_by == driver]
+        return [run for run in _CLAIMED.all(keys=keys) if run.leased_by == driver]
 
     def _lock(self, limit: int) -> list[int]:
         """The keys of the first rows, locked where the database can, without those of others."""
@@ -304,3 +301,8 @@ class Run(models.Model):
                 setattr(self, name, value)
             RunEvent.objects.append_all(self, [*events, (f"thread.run.{to}", {"status": to.wire})])
         return True
+
+
+_CLAIMED: Prepared[Run] = Prepared(
+    lambda keys: Run.objects.filter(pk__in=[keys]).select_related("connection").order_by("pk")
+)

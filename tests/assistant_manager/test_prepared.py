@@ -67,3 +67,19 @@ def test_an_argument_that_the_query_does_not_use_is_a_mistake(db: None) -> None:
     rows: Prepared[Any] = Prepared(lambda id, limit: Assistant.objects.filter(pk=id))
     with pytest.raises(TypeError, match="no place for limit"):
         rows.all(id=1, limit=2)
+
+
+def test_a_list_takes_as_many_places_as_it_needs(project: Project) -> None:
+    pks = [factories.make_assistant(project=project, model="100 %s %%").pk for _ in range(3)]
+    rows: Prepared[Any] = Prepared(
+        lambda pks, model, limit: (
+            Assistant.objects.filter(pk__in=[pks], model=model)
+            .order_by("pk")
+            .values_list("pk", flat=True)[:limit]
+        )
+    )
+    assert rows.all(pks=pks, model="100 %s %%", limit=9) == pks
+    assert rows.all(pks=pks[1:], model="100 %s %%", limit=9) == pks[1:]
+    assert rows.all(pks=pks[:1], model="100 %s %%", limit=9) == pks[:1]
+    assert rows.all(pks=pks, model="100 %s %%", limit=1) == pks[:1]
+    assert rows.all(pks=pks, model="%s", limit=9) == []
