@@ -1,7 +1,7 @@
 """Rows written without the ORM's query building, which costs many times what the database does.
 
 Columns, and how values become the database's, are those of the models: nothing is named here. What
-the ORM adds on saving is left out: no signals are sent, and keys are read back only by `add`.
+the ORM adds on saving is left out: no signals are sent, and keys are read back only by `add_all`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,22 @@ def insert(rows: Sequence[Model]) -> None:
 
 def add(row: Model) -> None:
     """Store a new row, and tell it its key."""
-    sql, fields = _insert(type(row))
-    with keeping_plans() as cursor:
-        cursor.execute(f"{sql} RETURNING {_quoted('id')}", values(row, fields))
-        row.pk = cursor.fetchone()[0]
-    row._state.adding, row._state.db = False, connection.alias
+    add_all([row])
+
+
+def add_all(rows: Sequence[Model]) -> None:
+    """Store new rows of one model, and tell each its key."""
+    if not rows:
+        return
+    sql, fields = _insert(type(rows[0]), len(rows))
+    with keeping_plans() if len(rows) == 1 else connection.cursor() as cursor:
+        given = [value for row in rows for value in values(row, fields)]
+        cursor.execute(f"{sql} RETURNING {_quoted('id')}", given)
+        # Both databases return them in the order given, which the ORM relies on as well.
+        keys = cursor.fetchall()
+    for row, (key,) in zip(rows, keys, strict=True):
+        row.pk = key
+        row._state.adding, row._state.db = False, connection.alias
 
 
 def update(rows: Sequence[Model], names: tuple[str, ...]) -> None:
@@ -44,14 +55,30 @@ def update(rows: Sequence[Model], names: tuple[str, ...]) -> None:
 def change(model: type[Model], where: Mapping[str, Any], **new: Any) -> int:
     """Store `new` in the rows that have all of `where`, plain values or tuples of them; returns how
     many that were."""
+    with connection.cursor() as cursor:
+        cursor.execute(*_changing(model, where, new))
+        return int(cursor.rowcount)
+
+
+def change_and_tell(
+    model: type[Model], where: Mapping[str, Any], tell: tuple[str, ...], **new: Any
+) -> list[tuple[Any, ...]]:
+    """As `change`; returns these fields of each row, as the database has them."""
+    sql, given = _changing(model, where, new)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} RETURNING {columns(fields_of(model, *tell))}", given)
+        return list(cursor.fetchall())
+
+
+def _changing(
+    model: type[Model], where: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[str, list[Any]]:
     lengths = tuple((name, len(of) if isinstance(of, tuple) else 0) for name, of in where.items())
     sql, fields = _change(model, tuple(new), lengths)
     given = [*new.values()]
     for of in where.values():
         given += of if isinstance(of, tuple) else [of]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, _prepared(fields, given))
-        return int(cursor.rowcount)
+    return sql, _prepared(fields, given)
 
 
 @cache
@@ -78,10 +105,10 @@ def _run_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:
 
 
 @cache
-def _insert(model: type[Model]) -> tuple[str, Fields]:
+def _insert(model: type[Model], rows: int = 1) -> tuple[str, Fields]:
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
-    places = ", ".join(["%s"] * len(fields))
-    return f"INSERT INTO {table(model)} ({columns(fields)}) VALUES ({places})", fields  # noqa: S608
+    places = ", ".join([f"({', '.join(['%s'] * len(fields))})"] * rows)
+    return f"INSERT INTO {table(model)} ({columns(fields)}) VALUES {places}", fields  # noqa: S608
 
 
 @cache

@@ -19,6 +19,7 @@ from assistant_manager.engines.gates import Standing
 from assistant_manager.models import Connection
 from assistant_manager.models.prepared import Prepared
 from assistant_manager.secrets import SecretUnreadable
+from conversations import bulk
 from conversations.models import DriverHeartbeat, Run, RunAttempt, RunEvent, RunStatus
 from conversations.models.steps import StepStatus
 from conversations.recording import close_open_items
@@ -83,18 +84,13 @@ def _begin_fresh(
 ) -> dict[int, Begun | None]:
     now = timezone.now()
     with transaction.atomic():
-        ours = Run.objects.filter(
-            pk__in=[run.pk for run in runs], leased_by=driver, attempt=0, status=RunStatus.QUEUED
-        )
-        held = set(ours.select_for_update().values_list("pk", flat=True))
-        fields = {"attempt": 1, "started_at": now, "waiting_for": ""}
-        Run.objects.filter(pk__in=held).move(RunStatus.IN_PROGRESS, **fields)
+        held = Run.objects.begin(runs, driver=driver, now=now)
         begun = [run for run in runs if run.pk in held]
         RunEvent.objects.append_to(
             begun, [("thread.run.in_progress", {"status": RunStatus.IN_PROGRESS.wire})]
         )
         attempts = [RunAttempt(run=run, number=1, sent_at=now) for run in begun]
-        RunAttempt.objects.bulk_create(attempts)
+        bulk.add_all(attempts)
         for attempt in attempts:
             attempt.has_no_items = True
         turns = build_first_turns(begun, attempts, connections)

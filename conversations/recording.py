@@ -95,12 +95,17 @@ def record_each(records: Sequence[Record], *, driver: str) -> list[bool | Except
 def record_starts(starts: Sequence[tuple[RunAttempt, Progress]], *, driver: str) -> list[bool]:
     """What `record` does, for attempts that have only just begun upstream and have no items yet:
     all of them in one transaction."""
-    by_run = {attempt.run_id: attempt for attempt, _ in starts}
+    keys = tuple({attempt.run_id for attempt, _ in starts})
     with transaction.atomic():
-        lease_end = timezone.now() + timedelta(seconds=settings.DRIVER_LEASE_SECONDS)
-        ours = Run.objects.filter(pk__in=by_run, leased_by=driver)
-        ours.update(lease_expires_at=lease_end, waiting_for="")
-        numbers = dict(ours.values_list("pk", "attempt"))
+        numbers = dict(
+            bulk.change_and_tell(
+                Run,
+                {"id": keys, "leased_by": driver},
+                ("id", "attempt"),
+                lease_expires_at=timezone.now() + timedelta(seconds=settings.DRIVER_LEASE_SECONDS),
+                waiting_for="",
+            )
+        )
         held = [numbers.get(attempt.run_id) == attempt.number for attempt, _ in starts]
         begun = [start for start, is_held in zip(starts, held, strict=True) if is_held]
         for attempt, progress in begun:

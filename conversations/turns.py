@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -22,6 +21,7 @@ from assistant_manager.engines.base import (
     Usage,
 )
 from assistant_manager.models import File, FileCopy
+from assistant_manager.models.prepared import Prepared
 from conversations.models import Message, Run, RunAttempt, RunStep
 from conversations.models.steps import StepStatus, StepType
 
@@ -47,21 +47,21 @@ def build_first_turns(
     """`build_turn` for runs of threads of their own; their messages are read together as far as
     they are few. `connections` are by key."""
     threads = [run.thread_id for run in runs]
-    lengths = Message.objects.filter(thread__in=threads).order_by().values_list("thread")
-    short, room = set(), MESSAGES_AT_MOST
-    for thread, length in lengths.annotate(Count("pk")):
+    by_thread: dict[int, list[tuple[int | None, TurnMessage]]] = {}
+    room = MESSAGES_AT_MOST
+    for thread, length in _LENGTHS.all(threads=threads) if threads else ():
         if length <= room:
-            short.add(thread)
+            by_thread[thread] = []
             room -= length
-    by_thread: defaultdict[int, list[Message]] = defaultdict(list)
-    if short:
-        for message in _told(Message.objects.filter(thread__in=short)).order_by("pk"):
-            by_thread[message.thread_id].append(message)
+    for thread, author, *message in _MESSAGES.all(threads=[*by_thread]) if by_thread else ():
+        by_thread[thread].append((author, _turn_message(*message)))
     return [
         _turn(
             run,
             attempt,
-            _shortened(run, by_thread[run.thread_id]) if run.thread_id in short else _messages(run),
+            _shortened(run, by_thread[run.thread_id])
+            if run.thread_id in by_thread
+            else _messages(run),
             connections[run.connection_id],
         )
         for run, attempt in zip(runs, attempts, strict=True)
@@ -120,31 +120,48 @@ def build_sighting(run: Run, attempt: RunAttempt) -> Sighting:
 
 def _messages(run: Run) -> list[TurnMessage]:
     """The released messages of the thread but this run's own, which are its past."""
-    messages = _told(Message.objects.filter(thread=run.thread_id)).exclude(run_id=run.pk)
+    messages = Message.objects.filter(thread=run.thread_id).released().exclude(run_id=run.pk)
     limit = _last_messages(run)
-    newest = list(messages.order_by("-pk")[: min(limit or MESSAGES_AT_MOST, MESSAGES_AT_MOST)])
+    newest = list(
+        messages.order_by("-pk").values_list(*_TOLD)[
+            : min(limit or MESSAGES_AT_MOST, MESSAGES_AT_MOST)
+        ]
+    )
     if not limit and len(newest) == MESSAGES_AT_MOST:
         too_many = messages.count() - MESSAGES_AT_MOST
         newest = newest[: MESSAGES_AT_MOST - (-too_many % BLOCK)]
-    return [_turn_message(message) for message in reversed(newest)]
+    return [_turn_message(*message) for message in reversed(newest)]
 
 
-def _shortened(run: Run, messages: Sequence[Message]) -> list[TurnMessage]:
-    """What `_messages` finds in a short thread, of which all messages are here."""
-    others = [message for message in messages if message.run_id != run.pk]
-    return [_turn_message(message) for message in others[-(_last_messages(run) or 0) :]]
+def _shortened(run: Run, messages: Sequence[tuple[int | None, TurnMessage]]) -> list[TurnMessage]:
+    """What `_messages` finds in a short thread, of which all messages are here, each with the run
+    that wrote it."""
+    others = [message for author, message in messages if author != run.pk]
+    return others[-(_last_messages(run) or 0) :]
 
 
-def _told(messages: QuerySet[Message]) -> QuerySet[Message]:
-    told: QuerySet[Message] = messages.exclude(released_at=None).only(
-        "role", "content", "attachments", "thread", "run"
+_TOLD = ("role", "content", "attachments")
+_LENGTHS: Prepared[tuple[int, int]] = Prepared(
+    lambda threads: (
+        Message.objects.filter(thread__in=[threads])
+        .order_by()
+        .values_list("thread")
+        .annotate(Count("pk"))
     )
-    return told
+)
+_MESSAGES: Prepared[Any] = Prepared(
+    lambda threads: (
+        Message.objects.filter(thread__in=[threads])
+        .released()
+        .order_by("pk")
+        .values_list("thread", "run", *_TOLD)
+    )
+)
 
 
-def _turn_message(message: Message) -> TurnMessage:
-    role = cast(Literal["user", "assistant"], message.role)
-    return TurnMessage(role=role, content=message.content, attachments=message.attachments)
+def _turn_message(role: str, content: list[Any], attachments: list[Any]) -> TurnMessage:
+    by = cast(Literal["user", "assistant"], role)
+    return TurnMessage(role=by, content=content, attachments=attachments)
 
 
 def _last_messages(run: Run) -> int | None:

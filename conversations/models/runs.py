@@ -104,6 +104,14 @@ class RunQuerySet(ProjectQuerySet):
             rows = rows.select_for_update(skip_locked=True)
         return list(rows[:limit])
 
+    def begin(self, runs: Sequence[Run], *, driver: str, now: datetime) -> set[int]:
+        """Move those of these queued runs that `driver` still holds to their first attempt; returns
+        their keys."""
+        keys = tuple(run.pk for run in runs)
+        held = {"id": keys, "leased_by": driver, "attempt": 0, "status": RunStatus.QUEUED}
+        fields = moved(RunStatus.IN_PROGRESS, {"attempt": 1, "started_at": now, "waiting_for": ""})
+        return {key for (key,) in bulk.change_and_tell(Run, held, ("id",), **fields)}
+
     def move(self, to: RunStatus, **fields: Any) -> int:
         """Move each row that may legally become `to`; return how many did (0: it had moved on)."""
         fields = moved(to, fields)

@@ -83,3 +83,25 @@ def test_json_that_is_none_is_stored_as_null() -> None:
     Run.objects.filter(pk=run.pk).update(last_error={"code": "server_error"})
     bulk.change(Run, {"id": run.pk}, last_error=None)
     assert Run.objects.filter(pk=run.pk, last_error__isnull=True).exists()
+
+
+def test_rows_that_are_added_know_their_own_keys() -> None:
+    run = make_run()
+    attempts = [RunAttempt(run=run, number=number) for number in (3, 1, 2)]
+    bulk.add_all(attempts)
+    assert {attempt.pk: attempt.number for attempt in attempts} == dict(
+        RunAttempt.objects.filter(run=run).values_list("pk", "number")
+    )
+    assert not any(attempt._state.adding for attempt in attempts)
+    bulk.add_all([])
+
+
+def test_a_change_tells_what_is_in_the_rows_it_met() -> None:
+    run, other = make_run(), make_run()
+    Run.objects.filter(pk=other.pk).update(attempt=3)
+    where = {"id": (run.pk, other.pk), "status": "queued"}
+    told = bulk.change_and_tell(Run, where, ("id", "attempt"), waiting_for="a place")
+    assert dict(told) == {run.pk: 0, other.pk: 3}
+    assert bulk.change_and_tell(Run, {**where, "attempt": 4}, ("id",), waiting_for="") == []
+    run.refresh_from_db()
+    assert run.waiting_for == "a place"
