@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -25,10 +26,10 @@ class Secret:
 
     def reveal(self) -> str:
         """The secret itself; `env:NAME` is looked up in the environment ("" where unset)."""
-        if self._value.startswith(ENVIRONMENT_PREFIX):
-            name = self._value.removeprefix(ENVIRONMENT_PREFIX)
-            return settings.READ_ENVIRONMENT(name) or ""
-        return self._value
+        value = self._value
+        if value.startswith(ENVIRONMENT_PREFIX):
+            return settings.READ_ENVIRONMENT(value.removeprefix(ENVIRONMENT_PREFIX)) or ""
+        return value
 
     @property
     def stored(self) -> str:
@@ -92,7 +93,12 @@ else:
 
 
 def _cipher() -> MultiFernet:
-    return MultiFernet([Fernet(key) for key in settings.FIELD_ENCRYPTION_KEYS])
+    return _cipher_with(tuple(settings.FIELD_ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=1)
+def _cipher_with(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])
 
 
 class SecretField(_TextField):
