@@ -78,7 +78,7 @@ def _changing(
     given = [*new.values()]
     for of in where.values():
         given += of if isinstance(of, tuple) else [of]
-    return sql, _prepared(fields, given)
+    return sql, prepared(fields, given)
 
 
 @cache
@@ -93,7 +93,17 @@ def columns(fields: Fields) -> str:
 
 def values(row: Model, fields: Fields) -> list[Any]:
     """What the database is given for these fields."""
-    return _prepared(fields, [getattr(row, field.attname) for field in fields])
+    return prepared(fields, [getattr(row, field.attname) for field in fields])
+
+
+def prepared(fields: Fields, values: Sequence[Any]) -> list[Any]:
+    """`values` of these fields as the database is given them."""
+    # Not `connection`, which looks itself up at each of the many questions fields ask of it.
+    here = connections[DEFAULT_DB_ALIAS]
+    return [
+        field.get_db_prep_save(value, connection=here)
+        for field, value in zip(fields, values, strict=True)
+    ]
 
 
 def _run_many(sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -143,12 +153,3 @@ def _column(field: Field[Any, Any]) -> str:
 
 def _quoted(name: str) -> str:
     return str(connection.ops.quote_name(name))
-
-
-def _prepared(fields: Fields, values: Sequence[Any]) -> list[Any]:
-    # Not `connection`, which looks itself up at each of the many questions fields ask of it.
-    here = connections[DEFAULT_DB_ALIAS]
-    return [
-        field.get_db_prep_save(value, connection=here)
-        for field, value in zip(fields, values, strict=True)
-    ]

@@ -36,13 +36,12 @@ class RunEventQuerySet(ProjectQuerySet):
 
     def append_to(self, runs: Iterable[Run], events: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Leave the same `events` with each of these runs."""
-        told = list(events)
-        rows = [
-            RunEvent(run_id=run.pk, type=type, data=data) for run in runs for type, data in told
-        ]
+        fields, now = bulk.fields_of(RunEvent, *_TOLD), timezone.now()
+        told = [bulk.prepared(fields, [type, data, now]) for type, data in events]
+        rows = [[run.pk, run.pk, *values] for run in runs for values in told]
         if rows:
             with connection.cursor() as cursor:
-                cursor.executemany(_append(), [_appended(row) for row in rows])
+                cursor.executemany(_append(), rows)
 
     def append_first(self, run: Run, types: Sequence[str], data: dict[str, Any]) -> None:
         """The first events of a run that is new, all in one statement: nobody else writes to it, so
@@ -105,10 +104,6 @@ def _first(count: int) -> str:
     if connection.vendor != "postgresql":
         return insert
     return f"{insert} RETURNING pg_notify('{CHANNEL}', ''), pg_notify('{WORK_CHANNEL}', '')"
-
-
-def _appended(event: RunEvent) -> list[Any]:
-    return [event.run_id, event.run_id, *bulk.values(event, bulk.fields_of(RunEvent, *_TOLD))]
 
 
 _TOLD = ("type", "data", "created_at")
