@@ -61,8 +61,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def driver(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     """A driver in this process, stopped before the tables are emptied."""
-    # What it gave up on a slow disk would be written into the tables of the next test.
+    # What it gave up on a slow machine would be among the rows or the warnings of the next test.
     monkeypatch.setattr("conversations.driver.STOP_WITHIN", 60)
+    monkeypatch.setattr("conversations.desk.CLOSE_WITHIN", 60)
     driver = Driver()
     driver.start()
     yield driver

@@ -77,8 +77,8 @@ class ChatEngine(Engine):
     async def close(self) -> None:
         for key in list(self._works):
             await self._drop(key)
-        await self._workplace.close()
         await self._clients.close()
+        await self._workplace.close()  # last: a kernel that is just being started takes its time
 
     def _rounds(self, turn: Turn) -> Rounds:
         client, unknown = self._clients.of(turn.connection), self._unknown
