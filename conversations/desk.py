@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +17,7 @@ from assistant_manager.engines.exceptions import EngineError, Rejected
 from assistant_manager.engines.gates import Gate, Standing, gate_of
 from conversations import ledger, recording
 from conversations.batches import Batch
+from conversations.driver_names import new_name
 from conversations.ledger import Begun
 from conversations.models import Run, RunAttempt
 from conversations.shares import DriverShares
@@ -42,7 +40,7 @@ class Desk:
     """
 
     def __init__(self) -> None:
-        self.name = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.name = new_name()
         self.reviews_due = True  # a driver that died may have left answers nobody has queued
         self._engines: dict[str, Engine] = {}
         self._standings: dict[int, Standing] = {}

@@ -20,6 +20,7 @@ from django.utils import timezone
 from conversations import ledger
 from conversations.care import PAUSE, Care
 from conversations.desk import Desk
+from conversations.driver_names import readable
 from conversations.models import Review, Run, RunStatus
 from conversations.models.lanes import Lane
 from conversations.patience import CANCEL_WITHIN
@@ -41,6 +42,8 @@ SHARES = 10
 left beyond the capacity for connections that hold little of it."""
 DEADLINES_EVERY = 0.4
 """Seconds between two looks for runs that nobody holds and whose time is up."""
+NEIGHBOURS_EVERY = 2.0
+"""Seconds between two looks for drivers of this machine whose process is gone."""
 STOP_WITHIN = 5.0
 """Seconds a stopping driver waits for what is on its way to the database."""
 
@@ -97,8 +100,10 @@ class Driver:
         self._ready.set()
         watch = TableWatch(self.nudge)
         watch.start()
-        renewing = asyncio.create_task(self._renew())
-        deadlines = asyncio.create_task(self._keep_deadlines())
+        routines = [
+            asyncio.create_task(routine)
+            for routine in (self._renew(), self._bury_neighbours(), self._keep_deadlines())
+        ]
         warming = asyncio.create_task(self._desk.warm_up())
         try:
             while not self._stopping:
@@ -106,9 +111,8 @@ class Driver:
                 if not await self._look_at_the_table():
                     await self._rest()
         finally:
-            renewing.cancel()
-            deadlines.cancel()
-            warming.cancel()
+            for routine in (*routines, warming):
+                routine.cancel()
             watch.stop()
             await self._hand_over()
             # A kernel that is just being started ends with whoever starts it.
@@ -234,6 +238,23 @@ class Driver:
             except Exception:
                 logger.exception("Leases could not be renewed, trying again")
             await asyncio.sleep(settings.DRIVER_LEASE_SECONDS / 3)
+
+    async def _bury_neighbours(self) -> None:
+        """Have nobody wait for the leases of those who died beside us, or before us."""
+        buried: set[str] = set()
+        while True:
+            try:
+                gone = await self._desk.lease_db(ledger.bury, buried=buried)
+                for name in gone - buried:
+                    logger.warning("%s is gone; its runs are taken over", readable(name))
+                buried |= gone
+                if gone:
+                    self._wake.set()
+            except Error as error:
+                logger.warning("Neighbours could not be looked for, trying again: %s", error)
+            except Exception:
+                logger.exception("Neighbours could not be looked for, trying again")
+            await asyncio.sleep(NEIGHBOURS_EVERY)
 
     async def _hand_over(self) -> None:
         self._desk.close_gates()

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from assistant_manager.engines.base import ConnectionInfo, Sighting, Turn
@@ -20,6 +20,7 @@ from assistant_manager.models import Connection
 from assistant_manager.models.prepared import Prepared
 from assistant_manager.secrets import SecretUnreadable
 from conversations import bulk
+from conversations.driver_names import is_gone
 from conversations.models import DriverHeartbeat, Run, RunAttempt, RunEvent, RunStatus
 from conversations.models.steps import StepStatus
 from conversations.recording import close_open_items
@@ -54,22 +55,28 @@ def kinds_in_use() -> list[str]:
 
 
 def begin_all(runs: Sequence[Run], *, driver: str) -> list[Begun | Exception | None]:
-    """`begin` for each of these claimed runs. Those that are asked for the first time, nearly all,
-    begin in one transaction; what any of them would raise is returned in its place."""
+    """`begin` for each of these claimed runs. Those that are asked for the first time begin in one
+    transaction, and those that another driver has left under way are read together: that is nearly
+    all. What any of them would raise is returned in its place."""
     begun: dict[int, Begun | Exception | None] = {}
     infos: dict[int, ConnectionInfo] = {}
-    fresh = []
+    fresh: list[Run] = []
+    under_way: list[Run] = []
     for run in runs:
-        if run.state is not RunStatus.QUEUED or run.attempt:
+        is_fresh = run.state is RunStatus.QUEUED and not run.attempt
+        if not is_fresh and run.state is not RunStatus.IN_PROGRESS:
             continue
         try:
             if run.connection_id not in infos:
                 infos[run.connection_id] = run.connection.info()
-            fresh.append(run)
+            (fresh if is_fresh else under_way).append(run)
         except (EngineError, SecretUnreadable) as error:
-            begun[run.pk] = error
+            if is_fresh:
+                begun[run.pk] = error
     if fresh:
         begun |= _begin_fresh(fresh, infos, driver)
+    if under_way:
+        begun |= _sightings(under_way, infos, driver)
     for run in runs:
         if run.pk not in begun:
             try:
@@ -77,6 +84,22 @@ def begin_all(runs: Sequence[Run], *, driver: str) -> list[Begun | Exception | N
             except (EngineError, SecretUnreadable) as error:
                 begun[run.pk] = error
     return [begun[run.pk] for run in runs]
+
+
+def _sightings(
+    runs: Sequence[Run], connections: Mapping[int, ConnectionInfo], driver: str
+) -> dict[int, Begun]:
+    """Of those of `runs` that `driver` holds and that only have to be looked at."""
+    by_key = {run.pk: run for run in runs if not run.connection.engine.works_here}
+    known = RunAttempt.objects.filter(
+        run__in=by_key, run__leased_by=driver, number=F("run__attempt"), state__isnull=False
+    )
+    found = ((by_key[attempt.run_id], attempt) for attempt in known)
+    return {
+        run.pk: Begun(attempt, build_sighting(run, attempt, connections[run.connection_id]))
+        for run, attempt in found
+        if run.attempt == attempt.number
+    }
 
 
 def _begin_fresh(
@@ -256,6 +279,21 @@ def heartbeat(*, driver: str, in_flight: int, now: datetime) -> None:
         defaults={"seen_at": now, "in_flight": in_flight},
         create_defaults={"seen_at": now, "in_flight": in_flight, "started_at": now},
     )
+
+
+def bury(*, buried: set[str]) -> set[str]:
+    """End the leases of drivers whose process is gone for certain; returns those drivers' names.
+
+    One that shows a sign of life after it was `buried` is left alone: it lives on elsewhere, in a
+    copy of this machine as it was.
+    """
+    living = set(DriverHeartbeat.objects.values_list("name", flat=True))
+    names = living.union(Run.objects.holders()) - (buried & living)
+    gone = {name for name in names if is_gone(name)}
+    if gone:
+        Run.objects.lapse(gone, timezone.now())
+        DriverHeartbeat.objects.filter(name__in=gone).delete()
+    return gone
 
 
 def knocks(*, driver: str) -> list[Run]:

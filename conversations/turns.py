@@ -105,7 +105,9 @@ def _turn(
     )
 
 
-def build_sighting(run: Run, attempt: RunAttempt) -> Sighting:
+def build_sighting(
+    run: Run, attempt: RunAttempt, connection: ConnectionInfo | None = None
+) -> Sighting:
     """What is needed to look at an attempt again; cheap, no messages are read. A run that has
     ended has no time left."""
     return Sighting(
@@ -113,7 +115,7 @@ def build_sighting(run: Run, attempt: RunAttempt) -> Sighting:
         attempt=attempt.number,
         attempt_key=attempt.key,
         state=attempt.state or {},
-        connection=run.connection.info(),
+        connection=connection or run.connection.info(),
         deadline=run.expires_at or timezone.now(),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -40,6 +40,22 @@ class RunQuerySet(ProjectQuerySet):
     def lapsed(self, now: datetime) -> Self:
         """Left by a driver that has not renewed its lease."""
         return self.filter(lease_expires_at__lte=now).order_by("lease_expires_at")
+
+    def holders(self) -> list[str]:
+        """The drivers that hold rows: one look at an index for each, however many rows it holds."""
+        leases = self.order_by("leased_by").values_list("leased_by", flat=True)
+        names = [""]
+        while name := leases.filter(leased_by__gt=names[-1]).first():
+            names.append(name)
+        return names[1:]
+
+    def lapse(self, drivers: Collection[str], now: datetime) -> int:
+        """End the leases of `drivers`; returns how many rows that were, without those that
+        somebody else is just changing."""
+        held = self.filter(leased_by__in=drivers, lease_expires_at__gt=now)
+        with transaction.atomic():
+            free = held.select_for_update(skip_locked=True).values("pk")
+            return held.filter(pk__in=free).update(lease_expires_at=now)
 
     def bring_forward(self, now: datetime) -> int:
         """Make due what a driver can work on at once: `due_at` lies ahead only where a clock was

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from assistant_manager.engines.base import MessageItem, Progress, Usage
+from assistant_manager.engines.base import MessageItem, Progress, Sighting, Turn, Usage
 from conversations import ledger, recording
 from conversations.batches import LARGEST, Batch
 from conversations.ledger import Begun
@@ -150,6 +150,47 @@ def test_twenty_runs_begin_and_start_with_as_many_statements_as_two(settings: Se
     few, many = asked(2), asked(20)
     begin_and_start(asked(1))
     assert statements(lambda: begin_and_start(many)) == statements(lambda: begin_and_start(few))
+
+
+def left_under_way(count: int) -> list[Run]:
+    """Started by a driver that is gone, and claimed again."""
+    started = [(one.attempt, Progress("working", state={"id": "r"})) for one in begun(asked(count))]
+    assert all(recording.record_starts(started, driver=ME))
+    Run.objects.filter(leased_by=ME).update(leased_by="gone", lease_expires_at=timezone.now())
+    return Run.objects.claim(driver=ME, now=timezone.now(), limit=count)
+
+
+@pytest.mark.django_db
+def test_twenty_runs_are_taken_over_with_as_many_statements_as_two() -> None:
+    few, many = left_under_way(2), left_under_way(20)
+    assert statements(lambda: begun(many)) == statements(lambda: begun(few))
+
+
+@pytest.mark.django_db
+def test_runs_that_are_taken_over_are_looked_at_each_with_its_own_state() -> None:
+    claimed = left_under_way(2)
+    RunAttempt.objects.filter(run=claimed[1]).update(state={"id": "s"})
+    looks = [one.work for one in begun(claimed)]
+    states = {look.run_id: look.state for look in looks if isinstance(look, Sighting)}
+    assert states == {claimed[0].public_id: {"id": "r"}, claimed[1].public_id: {"id": "s"}}
+
+
+@pytest.mark.django_db
+def test_of_runs_that_are_taken_over_those_that_are_lost_again_are_let_be() -> None:
+    mine, lost = claimed = left_under_way(2)
+    Run.objects.filter(pk=lost.pk).update(leased_by="another")
+    results = ledger.begin_all(claimed, driver=ME)
+    assert isinstance(results[0], Begun)
+    assert results[0].attempt.run_id == mine.pk
+    assert results[1] is None
+
+
+@pytest.mark.django_db
+def test_of_runs_that_are_taken_over_one_that_nothing_is_known_of_is_started_again() -> None:
+    known, unknown = claimed = left_under_way(2)
+    RunAttempt.objects.filter(run=unknown).update(state=None)
+    works = {one.attempt.run_id: type(one.work) for one in begun(claimed)}
+    assert works == {known.pk: Sighting, unknown.pk: Turn}
 
 
 @pytest.mark.django_db

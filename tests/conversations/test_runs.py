@@ -345,6 +345,7 @@ def test_claims_read_the_front_of_an_index_however_long_the_queue() -> None:
         (Run.objects.lapsed(now)[:1], "run_lease"),
         (Run.objects.filter(leased_by="me"), "run_leased_by"),
         (Run.objects.filter(leased_by="me", due_at__isnull=False), "run_leased_by"),
+        (Run.objects.order_by("leased_by").filter(leased_by__gt="me")[:1], "run_leased_by"),
     ):
         plan = rows.explain()
         assert re.search(rf"\b{index}\b", plan), plan
