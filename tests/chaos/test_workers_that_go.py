@@ -31,8 +31,8 @@ LEASE = 3.0
 PATIENCE = 240
 """Seconds for what takes one or two."""
 LONG_LEASE = 1200.0 if new_name() != readable(new_name()) else LEASE
-"""Seconds: much longer than we wait, for a worker whose runs others have although it has not ended.
-Only where the system says too little of a dead process must they wait for that."""
+"""Seconds: much longer than we wait, so that what is taken over is not owed to the end of a lease.
+Only where the system says too little of a dead process is there no other way."""
 
 
 @pytest.fixture
