@@ -39,7 +39,7 @@ def measure(log: Path, scale: float) -> Iterator[Sequence[str]]:
         for way in WAYS:
             yield _restart(way, int(COUNT * scale), upstream, log)
         yield _elsewhere(LISTENING, int(COUNT * scale), upstream, log)
-    yield ("*Redis redelivery alone*", "by default", "", "", "", "", "", "1 h", "", "")
+    yield ("*Redis redelivery alone*", "by default", "", "", "", "", "", "", "1 h")
 
 
 def _restart(way: Way, count: int, upstream: Upstream, log: Path) -> Sequence[str]:
