@@ -26,7 +26,8 @@ Read = Callable[[Any], Any]
 Value: TypeAlias = str | int | Sequence[int]
 
 _FIRST_PLACE = 2_131_990_000
-"""Values no caller means, and small enough for every column of whole numbers: they show where in the SQL the real ones belong."""
+"""Values no caller means, and small enough for every column of whole numbers: they show where in
+the SQL the real ones belong."""
 _PLACE = re.compile(r"%%|%s")
 _HOLDER = re.compile(r"%%|%s|\b21319900\d\d\b")
 
@@ -35,8 +36,9 @@ class Prepared(Generic[R]):
     """`build` makes the queryset; it is called once, with places for the arguments it names.
 
     A place may be compared with a column of text or of whole numbers, or be the end of a slice;
-    never None. The only one of a list, as in `pk__in=[keys]`, stands for all of it. Rows come as the queryset would give them, model instances or tuples. `reads` says
-    how columns of these kinds of field are read instead of as the field does.
+    never None. The only one of a list, as in `pk__in=[keys]`, stands for all of it. Rows come as
+    the queryset would give them, model instances or tuples. `reads` says how columns of these kinds
+    of field are read instead of as the field does.
     """
 
     def __init__(
@@ -168,8 +170,8 @@ def _chained(converters: Sequence[Callable[..., Any]], expression: Any) -> Read:
 
 
 def keeping_plans() -> Any:
-    """A cursor; on PostgreSQL one that binds values on the server, so that plans can be kept as well as SQL:
-    `prepare_threshold` in the database's options says after how many calls."""
+    """A cursor; on PostgreSQL one that binds values on the server, so that plans can be kept as
+    well as SQL: `prepare_threshold` in the database's options says after how many calls."""
     if connection.vendor != "postgresql":
         return connection.cursor()
     from psycopg import Cursor
