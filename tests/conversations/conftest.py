@@ -24,6 +24,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds it would give up what a test is to see; whoever tests a bound sets it."""
     monkeypatch.setattr(patience, "CANCEL_WITHIN", 60)
     monkeypatch.setattr(driver, "STOP_WITHIN", 60)
+    monkeypatch.setattr("conversations.desk.CLOSE_WITHIN", 60)
 
 
 @pytest.fixture
