@@ -140,7 +140,6 @@ def test_whoever_knocks_finds_the_run_as_the_earlier_care_has_left_it(
     """The row is read for the knock, and the earlier care's last word is written after that."""
     starts = starting(monkeypatch, LOST, ANSWER)
     Connection.objects.update(webhook_secret=Secret("whsec_1234"))
-    run = wait_until(run := ask(), lambda: "Waiting for word" in run.waiting_for)
     knocks = ledger.knocks
 
     def read_and_start_over(*, driver: str) -> list[Run]:
@@ -151,6 +150,7 @@ def test_whoever_knocks_finds_the_run_as_the_earlier_care_has_left_it(
         return read
 
     monkeypatch.setattr(ledger, "knocks", read_and_start_over)
+    run = wait_until(run := ask(), lambda: "Waiting for word" in run.waiting_for)
     Run.objects.update(due_at=timezone.now())
     run = wait(run, "completed", "failed")
     assert run.status == "completed", run.last_error
