@@ -25,26 +25,35 @@ from conversations import ledger, patience, recording
 from conversations.desk import Desk
 from conversations.ledger import Begun
 from conversations.models import Run, RunAttempt, RunStatus
-from conversations.patience import back_off, let_go, may_pass, seen_through
+from conversations.parking import News, Parked, Unparked
+from conversations.patience import PAUSE, back_off, let_go, may_pass, seen_through
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PAUSE = 0.01
-"""Seconds between two looks at an engine that would have none."""
-ATTEMPTS_AT_MOST = 3
-"""New attempts after an upstream has forgotten one."""
+WORTH_PARKING = 0.2
+"""Seconds to the next look from which on it costs less to read the rows again than to keep them."""
 
 
 class Care:
-    """One claim of one run. Cancelling the task that awaits `take` drops it at any point."""
+    """One claim of one run. Cancelling the task that awaits `take` drops it at any point.
 
-    def __init__(self, run: Run, desk: Desk) -> None:
+    Once that task is done, `parked` says that only looks are left to do, and None that nothing is.
+    In the latter case the run has to `leave` its gate, unless it did.
+    """
+
+    def __init__(self, run: Run, desk: Desk, before: Unparked | None = None) -> None:
+        """With `before` the run was parked, and is inside its gate."""
         self.run = run
+        self.parked: Parked | None = None
         self._desk = desk
         self._gate = desk.gate(run)
+        self._is_inside = before is not None
+        self._unparked = before
+        self._news: News = None
+        self._waits: Parked | None = None
         self._trouble: Unavailable | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -79,6 +88,8 @@ class Care:
             if self._ending is not None:
                 await self._ending
                 await self._expire()
+            else:
+                self.parked = self._waits
         except (Rejected, SecretUnreadable) as error:
             code = error.code if isinstance(error, Rejected) else "server_error"
             await self._fail(str(error), code)
@@ -125,26 +136,32 @@ class Care:
     # --- working ------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        if self.run.state is RunStatus.QUEUED:
-            await self._gate.enter(self._tell)
-        else:
-            self._gate.take_over()
+        if not self._is_inside:
+            if self.run.state is RunStatus.QUEUED:
+                await self._gate.enter(self._tell)
+            else:
+                self._gate.take_over()
+            self._is_inside = True
         try:
             await self._attempt()
         finally:
+            if self._waits is None:
+                self.leave()
+
+    def leave(self) -> None:
+        """Make room at the gate, where that has not been done."""
+        if self._is_inside:
+            self._is_inside = False
             self._gate.leave()
 
     async def _attempt(self) -> None:
         """One attempt after the other, until one tells how the run goes on."""
-        forgotten = lost = 0
+        lost = 0
         while True:
             try:
                 await self._attempt_once()
                 return
-            except Expired as error:
-                forgotten += 1
-                if forgotten >= ATTEMPTS_AT_MOST:
-                    raise Rejected(f"The upstream lost this run repeatedly: {error}") from error
+            except Expired:
                 if not await self._start_over(lost=False):
                     return
             except Unknown as error:
@@ -191,7 +208,9 @@ class Care:
 
     async def _follow(self) -> None:
         """Start the attempt or go on with it, and look until it needs no more looking."""
-        begun = await self._begin()
+        self._waits = None
+        self._waits = None
+        begun = self._went_on() or await self._begin()
         if begun is None:
             return
         attempt, work = begun.attempt, begun.work
@@ -218,7 +237,23 @@ class Care:
                     await self._tidy(engine, _next_look(work, progress))
                 return
             work = _next_look(work, progress)
+            if progress.look_again >= WORTH_PARKING and not engine.works_here:
+                self._waits = self._parked(work, progress)
+                return
             await asyncio.sleep(max(progress.look_again, PAUSE))
+
+    def _went_on(self) -> Begun | None:
+        """The attempt that was looked at while its run was parked."""
+        unparked, self._unparked = self._unparked, None
+        if unparked is None or not unparked.is_news_of(self.run):
+            return None
+        self._news = unparked.news
+        return Begun(unparked.attempt, unparked.sighting)
+
+    def _parked(self, sighting: Sighting, seen: Progress) -> Parked:
+        run = self.run
+        sighting = replace(sighting, connection=self._desk.shared(sighting.connection))
+        return Parked(run.pk, run.connection_id, self._gate, sighting, seen)
 
     async def _ask(
         self, engine: Engine, attempt: RunAttempt, work: Turn | Sighting, seen: Progress | None
@@ -226,10 +261,16 @@ class Care:
         """Start or look, and record what is new. None: the run is no longer ours."""
         if isinstance(work, Turn):
             return await self._start(engine, attempt, work)
-        progress = await engine.look(work)
+        progress = await self._look(engine, work)
         if progress == seen or await self._record(attempt, progress):
             return progress
         return None
+
+    async def _look(self, engine: Engine, sighting: Sighting) -> Progress:
+        news, self._news = self._news, None
+        if isinstance(news, Exception):
+            raise news
+        return news or await engine.look(sighting)
 
     async def _tidy(self, engine: Engine, sighting: Sighting) -> None:
         """Only now that the answer is on the rows: before, it would be lost with us."""

@@ -12,13 +12,13 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import Error, close_old_connections, connections
 
 from assistant_manager.engines import engine_for
-from assistant_manager.engines.base import Engine, Progress
+from assistant_manager.engines.base import ConnectionInfo, Engine, Progress
 from assistant_manager.engines.exceptions import EngineError, Rejected
 from assistant_manager.engines.gates import Gate, Standing, gate_of
 from conversations import ledger, recording
 from conversations.batches import Batch
 from conversations.driver_names import new_name
-from conversations.ledger import Begun
+from conversations.ledger import Begun, Held
 from conversations.models import Run, RunAttempt
 from conversations.shares import DriverShares
 
@@ -43,6 +43,7 @@ class Desk:
         self.name = new_name()
         self.reviews_due = True  # a driver that died may have left answers nobody has queued
         self._engines: dict[str, Engine] = {}
+        self._infos: dict[int, ConnectionInfo] = {}
         self._standings: dict[int, Standing] = {}
         self._shares = DriverShares(self.name)
         self._closed: dict[Gate, int] = {}
@@ -55,12 +56,18 @@ class Desk:
             partial(self._ours, recording.record_starts)
         )
         self._record = Batch[recording.Record, bool](partial(self._ours, recording.record_each))
+        self.held = Batch[int, Held | None](partial(self._ours, ledger.held))
 
     async def record(self, run: Run, attempt: RunAttempt, progress: Progress) -> bool:
         """`recording.record`, in this driver's name."""
         if recording.is_bare_start(progress):
             return await self._record_start((attempt, progress))
         return await self._record((run, attempt, progress))
+
+    async def held_late(self, run: int) -> Held | None:
+        """As `held`, for a run whose time is up."""
+        [held] = await self.deadline_db(ledger.held, [run], driver=self.name)
+        return held
 
     async def _ours(self, work: Callable[..., T], items: Sequence[Any]) -> T:
         return await self.db(work, items, driver=self.name)
@@ -87,6 +94,13 @@ class Desk:
             except (KeyError, ImportError) as error:
                 raise Rejected(f"No engine of kind “{kind}” is installed here.") from error
         return self._engines[kind]
+
+    def shared(self, info: ConnectionInfo) -> ConnectionInfo:
+        """The same, but one for all runs of a connection: thousands keep it for long."""
+        known = self._infos.get(info.id)
+        if known != info:
+            known = self._infos[info.id] = info
+        return known
 
     async def warm_up(self) -> None:
         """Have the engines ready before the first run asks for them."""

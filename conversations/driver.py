@@ -12,18 +12,20 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from django.conf import settings
 from django.db import Error
 from django.utils import timezone
 
 from conversations import ledger
-from conversations.care import PAUSE, Care
+from conversations.care import Care
 from conversations.desk import Desk
 from conversations.driver_names import readable
 from conversations.models import Review, Run, RunStatus
 from conversations.models.lanes import Lane
-from conversations.patience import CANCEL_WITHIN
+from conversations.parking import Parking, Unparked
+from conversations.patience import CANCEL_WITHIN, PAUSE
 from conversations.watch import TableWatch
 
 try:
@@ -56,6 +58,7 @@ class Driver:
         self.name = self._desk.name
         self.capacity = capacity or settings.DRIVER_CAPACITY
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._parking = Parking(self._desk, self._go_on)
         self._held: Counter[int] = Counter()  # tasks by connection
         self._thread = threading.Thread(target=self._serve, name="driver", daemon=True)
         self._ready = threading.Event()
@@ -86,7 +89,7 @@ class Driver:
 
     @property
     def in_flight(self) -> int:
-        return len(self._tasks)
+        return len(self._tasks) + len(self._parking)
 
     # --- the loop -----------------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class Driver:
     async def _claim(self) -> bool:
         """Claim what there is room for; True when there may be more."""
         share = max(1, self.capacity // SHARES)
-        room = self.capacity - len(self._tasks)
+        room = self.capacity - self.in_flight
         batch = min(share, room if room > 0 else room + share)
         if batch <= 0:
             return False
@@ -171,7 +174,8 @@ class Driver:
         no room for others. A driver that is full has another share for connections that hold less
         than that: what keeps it full may be an upstream that ends nothing."""
         crowded = self._desk.crowded(share)
-        large = {key for key, count in self._held.items() if full and count >= share}
+        held = self._held + self._parking.by_connection
+        large = {key for key, count in held.items() if full and count >= share}
 
         def wanted(lane: Lane) -> bool:
             waits = lane.status == RunStatus.QUEUED and lane.connection in crowded
@@ -200,15 +204,27 @@ class Driver:
         before = self._tasks.get(run.pk)
         if before is not None:
             before.cancel()
-        task = asyncio.create_task(Care(run, self._desk).take(before))
+        self._parking.drop(run.pk)
+        self._care(Care(run, self._desk), before)
+
+    def _go_on(self, run: Run, unparked: Unparked) -> None:
+        self._care(Care(run, self._desk, unparked), None)
+
+    def _care(self, care: Care, before: asyncio.Task[None] | None) -> None:
+        run = care.run
+        task = asyncio.create_task(care.take(before))
         self._tasks[run.pk] = task
         self._held[run.connection_id] += 1
-        task.add_done_callback(lambda done: self._let_drop(run, done))
+        task.add_done_callback(partial(self._let_drop, care, run))
 
-    def _let_drop(self, run: Run, task: asyncio.Task[None]) -> None:
+    def _let_drop(self, care: Care, run: Run, task: asyncio.Task[None]) -> None:
         self._held[run.connection_id] -= 1
         if self._tasks.get(run.pk) is task:
             del self._tasks[run.pk]
+            if care.parked is not None and not self._stopping:
+                self._parking.park(care.parked)
+                return
+        care.leave()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("Lost hold of %s; its lease will lapse", run.public_id, exc_info=error)
         self._wake.set()
@@ -219,15 +235,17 @@ class Driver:
         strays: set[int] = set()
         lost: set[asyncio.Task[None]] = set()
         while True:
-            tasks = dict(self._tasks)
+            tasks, parked = dict(self._tasks), set(self._parking.runs)
             try:
                 ours = await self._desk.lease_db(
                     ledger.renew,
                     driver=self.name,
-                    orphans=strays - tasks.keys(),
-                    in_flight=len(tasks),
+                    orphans=strays - tasks.keys() - parked,
+                    in_flight=len(tasks) + len(parked),
                 )
-                strays = ours - self._tasks.keys()
+                for run in parked - ours:
+                    self._parking.drop(run)
+                strays = ours - self._tasks.keys() - self._parking.runs
                 missing = {task for key, task in tasks.items() if key not in ours}
                 for task in missing & lost:
                     task.cancel()
@@ -258,6 +276,7 @@ class Driver:
 
     async def _hand_over(self) -> None:
         self._desk.close_gates()
+        self._parking.close()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -27,6 +27,8 @@ from conversations.recording import close_open_items
 from conversations.storable import storable
 from conversations.turns import build_first_turns, build_sighting, build_turn
 
+FORGOTTEN_AT_MOST = 2
+"""Attempts of one run that an upstream may forget."""
 LOST_AT_MOST = 2
 """Starts of one run whose fate nobody knows; each may have cost tokens upstream."""
 
@@ -37,7 +39,19 @@ KNOCKED_AT: Prepared[int] = Prepared(
 )
 """Asked a hundred times a second, nearly always in vain."""
 
+_CURRENT: Prepared[RunAttempt] = Prepared(
+    lambda runs: RunAttempt.objects.filter(run__in=[runs], number=F("run__attempt"))
+)
+
 FREE = {"leased_by": None, "lease_expires_at": None}
+
+
+@dataclass(slots=True)
+class Held:
+    """A run that its driver still holds, and its current attempt."""
+
+    run: Run
+    attempt: RunAttempt
 
 
 @dataclass(slots=True)
@@ -126,6 +140,13 @@ def _begin_fresh(
     return {run.pk: works.get(run.pk) for run in runs}
 
 
+def held(runs: Sequence[int], *, driver: str) -> list[Held | None]:
+    """These runs, by their keys, as far as `driver` still holds them."""
+    rows = {run.pk: run for run in Run.objects.held(runs, driver)}
+    attempts = {attempt.run_id: attempt for attempt in _CURRENT.all(runs=[*rows])} if rows else {}
+    return [Held(rows[key], attempts[key]) if key in attempts else None for key in runs]
+
+
 def begin(run: Run, *, driver: str) -> Begun | None:
     """Set the current attempt of a claimed run going, or take up the one that is going.
 
@@ -207,7 +228,7 @@ def start_over(run: Run, *, driver: str, lost: bool) -> bool:
     nobody knows whether it was taken. What it left open ends as failed. False when the run is no
     longer ours.
 
-    Raises Rejected once too many starts were lost. A lost one that a webhook has found in the
+    Raises Rejected once too many were forgotten or lost. A lost one that a webhook has found in the
     meantime is not given up.
     """
     with transaction.atomic():
@@ -223,6 +244,8 @@ def start_over(run: Run, *, driver: str, lost: bool) -> bool:
             attempt.save(update_fields=["lost_at"])
             if run.attempts.filter(lost_at__isnull=False).count() > LOST_AT_MOST:
                 raise Rejected("The upstream's replies were lost again and again.")
+        elif run.attempts.filter(ended_at=None, lost_at=None).count() > FORGOTTEN_AT_MOST:
+            raise Rejected("The upstream forgot this run again and again.")
         number = run.attempt + 1
         ours.update(attempt=number)
         closing = close_open_items(run, StepStatus.FAILED, "run_failed")

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+PAUSE = 0.01
+"""Seconds between two looks at an engine that would have none, or at the table."""
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds to wait after the n-th failure in a row."""
 CANCEL_WITHIN = 10.0

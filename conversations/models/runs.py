@@ -110,8 +110,12 @@ class RunQuerySet(ProjectQuerySet):
             return []
         until = now + timedelta(seconds=settings.DRIVER_LEASE_SECONDS)
         lanes.lease(keys, driver=driver, until=until, now=now)
+        return self.held(keys, driver)
+
+    def held(self, keys: Sequence[int], driver: str) -> list[Run]:
+        """Of these, the rows that `driver` holds, with their connections."""
         # Not by `leased_by`: a planner would rather read all that the driver holds.
-        return [run for run in _CLAIMED.all(keys=keys) if run.leased_by == driver]
+        return [run for run in _WITH_CONNECTION.all(keys=keys) if run.leased_by == driver]
 
     def _lock(self, limit: int) -> list[int]:
         """The keys of the first rows, locked where the database can, without those of others."""
@@ -327,6 +331,6 @@ class Run(models.Model):
         return True
 
 
-_CLAIMED: Prepared[Run] = Prepared(
+_WITH_CONNECTION: Prepared[Run] = Prepared(
     lambda keys: Run.objects.filter(pk__in=[keys]).select_related("connection").order_by("pk")
 )

@@ -125,7 +125,7 @@ def test_a_forgotten_attempt_is_started_over(driver: Driver) -> None:
 def test_an_upstream_that_forgets_everything_fails_the_run(driver: Driver) -> None:
     run = wait(ask(forget=99), "failed")
     assert run.last_error is not None
-    assert "lost this run" in run.last_error["message"]
+    assert "forgot this run" in run.last_error["message"]
 
 
 def test_token_limits_end_a_run_as_incomplete(driver: Driver) -> None:
