@@ -44,14 +44,17 @@ class Care:
     In the latter case the run has to `leave` its gate, unless it did.
     """
 
-    def __init__(self, run: Run, desk: Desk, before: Unparked | None = None) -> None:
-        """With `before` the run was parked, and is inside its gate."""
+    def __init__(
+        self, run: Run, desk: Desk, unparked: Unparked | None = None, *, is_inside: bool = False
+    ) -> None:
+        """`is_inside`: it has a place at the gate, since it was parked until now. With `unparked`
+        there is news of it."""
         self.run = run
         self.parked: Parked | None = None
         self._desk = desk
         self._gate = desk.gate(run)
-        self._is_inside = before is not None
-        self._unparked = before
+        self._is_inside = is_inside
+        self._unparked = unparked
         self._news: News = None
         self._waits: Parked | None = None
         self._trouble: Unavailable | None = None
@@ -75,6 +78,7 @@ class Care:
                 await self._rest(error, failures)
 
     async def _advance(self) -> None:
+        self._waits = None
         if self._seconds_left() == 0:
             await self._expire()
             return
@@ -136,12 +140,12 @@ class Care:
     # --- working ------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        if not self._is_inside:
-            if self.run.state is RunStatus.QUEUED:
-                await self._gate.enter(self._tell)
-            else:
-                self._gate.take_over()
-            self._is_inside = True
+        if self.run.state is RunStatus.QUEUED:
+            self.leave()  # the place it may have was for another attempt
+            await self._gate.enter(self._tell)
+        elif not self._is_inside:
+            self._gate.take_over()
+        self._is_inside = True
         try:
             await self._attempt()
         finally:
@@ -208,8 +212,6 @@ class Care:
 
     async def _follow(self) -> None:
         """Start the attempt or go on with it, and look until it needs no more looking."""
-        self._waits = None
-        self._waits = None
         begun = self._went_on() or await self._begin()
         if begun is None:
             return
@@ -238,7 +240,7 @@ class Care:
                 return
             work = _next_look(work, progress)
             if progress.look_again >= WORTH_PARKING and not engine.works_here:
-                self._waits = self._parked(work, progress)
+                self._waits = self._parked(attempt, work, progress)
                 return
             await asyncio.sleep(max(progress.look_again, PAUSE))
 
@@ -250,10 +252,11 @@ class Care:
         self._news = unparked.news
         return Begun(unparked.attempt, unparked.sighting)
 
-    def _parked(self, sighting: Sighting, seen: Progress) -> Parked:
+    def _parked(self, attempt: RunAttempt, sighting: Sighting, seen: Progress) -> Parked:
         run = self.run
         sighting = replace(sighting, connection=self._desk.shared(sighting.connection))
-        return Parked(run.pk, run.connection_id, self._gate, sighting, seen)
+        has_no_items = attempt.has_no_items
+        return Parked(run.pk, run.connection_id, self._gate, sighting, seen, has_no_items)
 
     async def _ask(
         self, engine: Engine, attempt: RunAttempt, work: Turn | Sighting, seen: Progress | None

@@ -204,11 +204,11 @@ class Driver:
         before = self._tasks.get(run.pk)
         if before is not None:
             before.cancel()
-        self._parking.drop(run.pk)
-        self._care(Care(run, self._desk), before)
+        is_inside = self._parking.take(run.pk)
+        self._care(Care(run, self._desk, is_inside=is_inside), before)
 
     def _go_on(self, run: Run, unparked: Unparked) -> None:
-        self._care(Care(run, self._desk, unparked), None)
+        self._care(Care(run, self._desk, unparked, is_inside=True), None)
 
     def _care(self, care: Care, before: asyncio.Task[None] | None) -> None:
         run = care.run
@@ -221,7 +221,7 @@ class Driver:
         self._held[run.connection_id] -= 1
         if self._tasks.get(run.pk) is task:
             del self._tasks[run.pk]
-            if care.parked is not None and not self._stopping:
+            if care.parked is not None:
                 self._parking.park(care.parked)
                 return
         care.leave()
@@ -235,17 +235,17 @@ class Driver:
         strays: set[int] = set()
         lost: set[asyncio.Task[None]] = set()
         while True:
-            tasks, parked = dict(self._tasks), set(self._parking.runs)
+            tasks, parked = dict(self._tasks), dict(self._parking.by_run)
             try:
                 ours = await self._desk.lease_db(
                     ledger.renew,
                     driver=self.name,
-                    orphans=strays - tasks.keys() - parked,
+                    orphans=strays - tasks.keys() - parked.keys(),
                     in_flight=len(tasks) + len(parked),
                 )
-                for run in parked - ours:
-                    self._parking.drop(run)
-                strays = ours - self._tasks.keys() - self._parking.runs
+                for run in parked.keys() - ours:
+                    self._parking.drop(parked[run])
+                strays = ours - self._tasks.keys() - self._parking.by_run.keys()
                 missing = {task for key, task in tasks.items() if key not in ours}
                 for task in missing & lost:
                     task.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from django.db import Error
 from django.utils import timezone
 
 from assistant_manager.engines.base import Progress, Sighting
+from assistant_manager.engines.exceptions import Unavailable
 from assistant_manager.engines.gates import Gate
 from conversations.desk import Desk
 from conversations.ledger import Held
@@ -32,13 +33,15 @@ News: TypeAlias = Progress | Exception | None
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """A run upstream, inside its gate. `seen` is what its rows say."""
+    """A run upstream, inside its gate. `seen` is the last that was recorded; `has_no_items` says
+    that nothing of the attempt is on the rows."""
 
     run: int
     connection: int
     gate: Gate
     sighting: Sighting
     seen: Progress
+    has_no_items: bool
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
 
@@ -76,28 +79,42 @@ class Parking:
         self._desk = desk
         self._go_on = go_on
         self._parked: dict[int, Parked] = {}
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._parked)
 
     @property
-    def runs(self) -> Set[int]:
-        return self._parked.keys()
+    def by_run(self) -> Mapping[int, Parked]:
+        return self._parked
 
     def park(self, parked: Parked) -> None:
+        if self._is_closed:
+            parked.gate.leave()
+            return
         self._parked[parked.run] = parked
         self.by_connection[parked.connection] += 1
         self._wait(parked, parked.seen.look_again)
 
-    def drop(self, run: int) -> None:
-        """Somebody else looks after it from here on, if it was parked at all."""
-        if parked := self._parked.get(run):
+    def take(self, run: int) -> bool:
+        """Somebody else looks after it from here on, and has its place at the gate. False where it
+        was not parked."""
+        parked = self._parked.get(run)
+        if parked is not None:
+            self._release(parked)
+        return parked is not None
+
+    def drop(self, parked: Parked) -> None:
+        """It is no longer ours."""
+        if self._parked.get(parked.run) is parked:
             self._release(parked)
             parked.gate.leave()
 
     def close(self) -> None:
-        for run in list(self._parked):
-            self.drop(run)
+        """Let go of all, and take no more."""
+        self._is_closed = True
+        for parked in list(self._parked.values()):
+            self.drop(parked)
 
     def _release(self, parked: Parked) -> None:
         del self._parked[parked.run]
@@ -137,6 +154,11 @@ class Parking:
         try:
             engine = self._desk.engine(parked.sighting.connection.kind)
             news = await engine.look(parked.sighting)
+        except asyncio.CancelledError:
+            if parked.task is not asyncio.current_task():
+                raise
+            # Nobody cancelled this look but somebody inside it: it must not be the last.
+            news = Unavailable("The look was broken off.")
         except Exception as error:
             news = error
         if parked.task is not asyncio.current_task():
@@ -154,7 +176,7 @@ class Parking:
         if held is None:
             parked.gate.leave()
         else:
-            held.attempt.has_no_items = not parked.seen.items
+            held.attempt.has_no_items = parked.has_no_items
             self._go_on(held.run, Unparked(held.attempt, parked.sighting, news))
 
     async def _rows(self, parked: Parked, *, is_late: bool) -> Held | None:

@@ -14,7 +14,7 @@ from assistant_manager.services import keep_file
 from conversations.driver import Driver
 from conversations.models import Run
 from conversations.services import reviews, runs
-from tests.conversations.driving import started, wait, wait_for
+from tests.conversations.driving import started, wait, wait_for, wait_until
 from tests.engines.turns import WEATHER
 from tests.factories import make_assistant, make_project, make_staff
 from tests.fakes.upstream.running import Upstream
@@ -39,6 +39,11 @@ def connected(transactional_db: None, upstream: Upstream) -> Connection:
 def ask(script: dict[str, Any], **assistant: Any) -> Run:
     made = make_assistant(instructions=json.dumps(script), **assistant)
     return runs.ask(assistant=made, text="What is x?")
+
+
+def begun(run: Run) -> Run:
+    """Wait until the upstream's own run is on the rows: its thread and assistant are made before."""
+    return wait_until(run, run.attempts.exclude(upstream_id="").exists)
 
 
 def removed(upstream: Upstream) -> set[str]:
@@ -112,7 +117,7 @@ def test_a_file_goes_up_once_and_what_code_wrote_is_ours(
 def test_a_cancelled_run_is_stopped_and_removed_upstream(
     driver: Driver, upstream: Upstream
 ) -> None:
-    run = started(ask({"seconds": 3600}))
+    run = begun(ask({"seconds": 3600}))
     runs.cancel_run(run=run)
     wait(run, "cancelled")
     assert len(upstream.journal("POST", "/cancel")) == 1

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 
 import pytest
+from django.utils import timezone
 
-from assistant_manager.engines.base import Progress, Sighting
+from assistant_manager.engines.base import MessageItem, Progress, Sighting, ToolCall, ToolCallsItem
 from assistant_manager.engines.exceptions import Unavailable
 from assistant_manager.models import Connection, Model
 from conversations import care
@@ -20,6 +21,8 @@ from tests.conversations.driving import ask, wait, wait_for, wait_until
 from tests.factories import make_assistant
 from tests.fakes.engine import KIND, ScriptedEngine
 
+GATED = json.dumps({"gate": True, "look_again": 0.05})
+
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("scripted")]
 
 
@@ -30,9 +33,15 @@ def always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parked(driver: Driver, run: Run) -> Run:
-    wait_for(lambda: run.pk in driver._parking.runs and not driver._tasks)
+    wait_for(lambda: run.pk in driver._parking.by_run and not driver._tasks)
     run.refresh_from_db()
     return run
+
+
+def narrow() -> str:
+    """The model of a connection with one place."""
+    connection = Connection.objects.create(name="Narrow", kind=KIND, max_concurrent=1)
+    return Model.objects.create(name="narrow", connection=connection).name
 
 
 def open_gate() -> None:
@@ -124,6 +133,39 @@ def test_an_unforeseen_fault_of_a_look_fails_its_run(
     wait_for(lambda: driver.in_flight == 0)
 
 
+def test_a_look_that_tells_less_than_an_earlier_one_takes_nothing_back(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ToolCall(id="call_1", type="code_interpreter", input="print(1)", logs="1")
+    code = ToolCallsItem("code", [call], done=True)
+    answer = MessageItem("answer", "x = 1", done=True)
+    told = iter([("working", [code]), ("working", []), ("completed", [code, answer])])
+
+    async def look(self: ScriptedEngine, sighting: Sighting) -> Progress:
+        outcome, items = next(told)
+        return Progress(outcome, items, state=sighting.state, look_again=0.05)
+
+    monkeypatch.setattr(ScriptedEngine, "look", look)
+    run = wait(ask(look_again=0.05), "completed", "failed")
+    assert (run.status, run.steps.count()) == ("completed", 2)
+
+
+def test_a_look_that_is_broken_off_inside_is_made_again(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = parked(driver, ask(gate=True, look_again=0.05))
+    look, faults = ScriptedEngine.look, iter([asyncio.CancelledError()])
+
+    async def broken_once(self: ScriptedEngine, sighting: Sighting) -> Progress:
+        for fault in faults:
+            raise fault
+        return await look(self, sighting)
+
+    monkeypatch.setattr(ScriptedEngine, "look", broken_once)
+    open_gate()
+    wait(run, "completed")
+
+
 def test_a_parked_run_can_be_cancelled(driver: Driver) -> None:
     run = parked(driver, ask(gate=True, look_again=3600))
     runs.cancel_run(run=run)
@@ -156,19 +198,29 @@ def test_its_time_is_up_whatever_a_look_waits_for(
 
 
 def test_it_keeps_its_place_at_a_limited_connection_to_its_end(driver: Driver) -> None:
-    narrow = Connection.objects.create(name="Narrow", kind=KIND, max_concurrent=1)
-    Model.objects.create(name="narrow", connection=narrow)
-    script = json.dumps({"gate": True, "look_again": 0.05})
-    assistant = make_assistant(instructions=script, model="narrow")
+    assistant = make_assistant(instructions=GATED, model=narrow())
     first = parked(driver, runs.ask(assistant=assistant, text="What is x?"))
     second = runs.ask(assistant=assistant, text="What is y?")
-    wait_for(lambda: Run.objects.filter(pk=second.pk).exclude(waiting_for="").exists())
-    second.refresh_from_db()
+    wait_until(second, lambda: second.waiting_for != "")
     assert second.status == "queued"
     open_gate()
     wait(first, "completed")
     wait(second, "completed")
     wait_for(lambda: driver.in_flight == 0)
+
+
+def test_a_knock_leaves_it_its_place(driver: Driver) -> None:
+    assistant = make_assistant(instructions=GATED, model=narrow())
+    first = parked(driver, runs.ask(assistant=assistant, text="What is x?"))
+    second = runs.ask(assistant=assistant, text="What is y?")
+    wait_until(second, lambda: second.waiting_for != "")
+    before = driver._parking.by_run[first.pk]
+    Run.objects.filter(pk=first.pk).update(due_at=timezone.now())
+    driver.nudge()
+    wait_for(lambda: driver._parking.by_run.get(first.pk) not in (before, None))
+    assert ScriptedEngine.starts[f"{second.public_id}:1"] == 0
+    open_gate()
+    wait(second, "completed")
 
 
 def test_another_driver_s_run_is_dropped(driver: Driver) -> None:
